@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Regenerates the code of the gRPC contract next to its users: Python for the inference server, Go for the gateway.
+#
+# Every tool is pinned, so the same .proto gives the same bytes: protoc comes with grpcio-tools and the typed stubs with
+# mypy-protobuf (both in .venv), the Go plugins with the `tool` directives of services/go-gateway/go.mod.
+set -euo pipefail
+
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
+proto="$root/services/contract/proto"
+python="${PYTHON:-$root/.venv/bin/python}"
+gateway="$root/services/go-gateway"
+
+if ! "$python" -c 'import grpc_tools, mypy_protobuf' 2>/dev/null; then
+  echo "generate.sh: $python lacks grpcio-tools or mypy-protobuf; run 'make venv' first" >&2
+  exit 1
+fi
+
+generate_python() {
+  local package="polyglot_inference/protocol/pb" out="$root/services/python-inference"
+  # Mapping the .proto under the package's own path makes the generated imports absolute: `from polyglot_inference.protocol.pb import …`.
+  PATH="$(dirname "$python"):$PATH" "$python" -m grpc_tools.protoc \
+    -I "$package=$proto" \
+    --python_out="$out" --grpc_python_out="$out" --mypy_out="quiet:$out" --mypy_grpc_out="quiet:$out" \
+    "$package/grpc_service.proto"
+}
+
+generate_go() {
+  local out="$gateway/internal/oip/pb" plugins
+  plugins="$(mktemp -d)"
+  trap 'rm -rf "$plugins"' RETURN
+  (cd "$gateway" && for plugin in protoc-gen-go protoc-gen-go-grpc; do ln -s "$(go tool -n "$plugin")" "$plugins/$plugin"; done)
+  mkdir -p "$out"
+  PATH="$plugins:$PATH" "$python" -m grpc_tools.protoc \
+    -I "$proto" \
+    --go_out="$out" --go_opt=paths=source_relative --go-grpc_out="$out" --go-grpc_opt=paths=source_relative \
+    grpc_service.proto
+}
+
+generate_python
+generate_go
