@@ -3,6 +3,7 @@
 #
 # Every tool is pinned, so the same .proto gives the same bytes: protoc comes with grpcio-tools and the typed stubs with
 # mypy-protobuf (both in .venv), the Go plugins with the `tool` directives of services/go-gateway/go.mod.
+# grpcio-tools stays at 1.81.1: later ones emit code for protobuf 7, which Triton's Python client excludes.
 set -euo pipefail
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"

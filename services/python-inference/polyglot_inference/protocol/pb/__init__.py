@@ -1,0 +1,1 @@
+"""Generated from services/contract/proto by services/contract/generate.sh; never edited."""
