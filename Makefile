@@ -1,0 +1,120 @@
+# Polyglot operator. `make demo` shows it at work on a real cluster, `make test` proves it; `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+ROOT := $(abspath $(dir $(lastword $(MAKEFILE_LIST))))
+VENV := $(ROOT)/.venv
+PY := $(VENV)/bin/python
+UV := $(VENV)/bin/uv
+CONTEXT := kind-polyglot
+export PATH := $(ROOT)/.bin:$(VENV)/bin:$(PATH)
+export UV_PYTHON_DOWNLOADS := never
+export POLYGLOT_CONTEXT := $(CONTEXT)
+
+PACKAGES := operator platform services/python-inference
+GO_MODULES := services/go-gateway platform/addons/device-plugin bench/loadgen
+PLATFORM := $(PY) -m polyglot_platform
+REPORTS := $(ROOT)/out/reports
+
+##@ The two commands
+.PHONY: demo test
+demo: cluster images install  ## Serve examples/digits on a kind cluster: real digits through mesh, gateway and Python, one trace read back
+	$(PY) examples/demo.py
+
+test: verify lint  ## Run every check: generated files, lint, types, unit, component and cluster tests
+	rm -rf $(REPORTS)
+	$(MAKE) test-unit test-component test-cluster
+	$(PY) tests/levels.py summary $(REPORTS)
+
+##@ Cluster
+.PHONY: tools cluster cluster-down images install uninstall
+tools: venv  ## Install kind, kubectl, helm, istioctl and golangci-lint into .bin
+	$(PLATFORM) tools
+
+cluster: tools  ## Create or repair the kind cluster `polyglot` with Istio, Jaeger, metrics-server and the device plugin
+	$(PLATFORM) cluster
+
+cluster-down: venv  ## Delete the kind cluster
+	$(PLATFORM) cluster-down
+
+images: cluster  ## Build the operator, gateway and inference images and load them into the cluster
+	$(PLATFORM) images
+
+install: images  ## Install or upgrade the CRD and the operator with Helm
+	source .bin/images.env; \
+	helm upgrade --install polyglot-crds charts/polyglot-crds --kube-context $(CONTEXT) \
+	  --namespace polyglot-system --create-namespace --wait; \
+	helm upgrade --install polyglot-operator charts/polyglot-operator --kube-context $(CONTEXT) \
+	  --namespace polyglot-system --wait --timeout 3m --set image=$$OPERATOR_IMAGE \
+	  --set images.gateway=$$GATEWAY_IMAGE --set images.inference=$$INFERENCE_IMAGE
+
+uninstall:  ## Remove the operator; PolyglotServices, their pods and the CRD stay
+	helm uninstall polyglot-operator --kube-context $(CONTEXT) --namespace polyglot-system
+
+##@ Development
+.PHONY: venv lock generate golden verify lint fmt
+venv: $(VENV)/.ready  ## Make .venv with the `polyglot` command and all development tools
+
+$(VENV)/.ready: bootstrap.lock requirements.lock pyproject.toml $(PACKAGES:%=%/pyproject.toml)
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --require-hashes -r bootstrap.lock
+	$(UV) pip sync --quiet --python $(PY) --require-hashes requirements.lock bootstrap.lock
+	$(UV) pip install --quiet --python $(PY) --no-deps $(PACKAGES:%=-e ./%)
+	touch $@
+
+LOCK := $(UV) pip compile --quiet --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links \
+  --custom-compile-command "make lock"
+lock:  ## Resolve all dependencies again and write the lock files
+	test -x $(UV) || { python3 -m venv $(VENV); $(VENV)/bin/pip install --quiet --require-hashes -r bootstrap.lock; }
+	$(LOCK) --group pyproject.toml:dev $(PACKAGES:%=%/pyproject.toml) -o requirements.lock
+	for package in operator services/python-inference; do \
+	  $(LOCK) $$package/pyproject.toml -c requirements.lock -o $$package/requirements.lock; \
+	done
+
+generate: venv  ## Regenerate CRD, reference docs and protobuf code from their sources
+	$(PY) -m polyglot_operator.api.generate
+	services/contract/generate.sh
+
+golden: venv  ## Rewrite the builders' golden files after a wanted change
+	pytest operator/tests/build --update-golden
+
+verify: generate  ## Fail when a generated file differs from its source
+	@drift=$$(git status --porcelain -- crds charts docs/reference services); \
+	if [[ -n $$drift ]]; then echo "generated files differ; run 'make generate' and commit:"; echo "$$drift"; git diff --stat; exit 1; fi
+
+lint: tools  ## Check formatting, style, types and layers of all Python and Go code
+	ruff format --check .
+	ruff check .
+	set -e; for package in $(PACKAGES); do echo "mypy $$package"; (cd $$package && mypy .); done; mypy tests examples bench
+	cd operator && lint-imports
+	codespell
+	for module in $(GO_MODULES); do (cd $$module && golangci-lint run ./...); done
+	helm lint --strict charts/*
+
+fmt: tools  ## Format all Python and Go code
+	ruff format .
+	ruff check --fix .
+	for module in $(GO_MODULES); do (cd $$module && golangci-lint fmt ./...); done
+
+##@ Tests, by what they need
+.PHONY: test-unit test-component test-cluster
+test-unit: venv  ## Pure tests of every package and module; seconds
+	for package in $(PACKAGES); do pytest $$package/tests --junitxml=$(REPORTS)/unit-$${package##*/}.xml; done
+	for module in $(GO_MODULES); do $(PY) tests/levels.py go $(REPORTS)/unit-$${module##*/}.json $$module; done
+
+test-component: venv  ## The real gateway and the real inference server over a socket
+	pytest tests/component --junitxml=$(REPORTS)/component-all.xml
+
+test-cluster: install  ## Everything on the kind cluster
+	pytest tests/e2e --junitxml=$(REPORTS)/cluster-all.xml
+
+##@ Benchmarks
+.PHONY: bench-first-light
+bench-first-light: install  ## Throughput, latency and CPU per request of examples/digits, with and without mesh
+	$(PY) bench/first_light/run.py
+
+.PHONY: help
+help:  ## List all targets
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -1,0 +1,69 @@
+"""What every cluster test stands on: kubectl and helm for one context, and namespaces that end with their test.
+
+The context is `$POLYGLOT_CONTEXT`, or the kubeconfig's current one. `make test-cluster` sets it to `kind-polyglot`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.e2e.cluster import Command, bound
+
+
+@pytest.fixture(scope="session")
+def context() -> str:
+    """Name of the kubeconfig context that the tests run against."""
+    named = os.environ.get("POLYGLOT_CONTEXT")
+    return named or bound("kubectl")("config", "current-context").strip()
+
+
+@pytest.fixture(scope="session")
+def kubectl(context: str) -> Command:
+    """Run kubectl on the cluster under test."""
+    return bound("kubectl", "--context", context)
+
+
+@pytest.fixture(scope="session")
+def helm(context: str) -> Command:
+    """Run helm on the cluster under test."""
+    return bound("helm", "--kube-context", context)
+
+
+@pytest.fixture(scope="session")
+def get(kubectl: Command) -> Callable[..., dict[str, Any]]:
+    """Read one object, or a list of them, as JSON: `get("pods", "-n", namespace)`."""
+
+    def read(*words: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(kubectl("get", *words, "-o", "json"))
+        return found
+
+    return read
+
+
+def fresh_namespace(kubectl: Command, prefix: str = "e2e") -> str:
+    """Create a namespace with a name of its own."""
+    name = f"{prefix}-{uuid.uuid4().hex[:8]}"
+    kubectl("create", "namespace", name)
+    return name
+
+
+@pytest.fixture
+def namespace(kubectl: Command) -> Iterator[str]:
+    """A fresh namespace for one test, deleted afterwards."""
+    name = fresh_namespace(kubectl)
+    yield name
+    kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def module_namespace(kubectl: Command) -> Iterator[str]:
+    """A fresh namespace shared by the tests of one file, deleted afterwards."""
+    name = fresh_namespace(kubectl)
+    yield name
+    kubectl("delete", "namespace", name, "--wait=false")
