@@ -9,11 +9,16 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.e2e.cluster import Command, bound
+from tests.e2e.clients import ClientPods
+from tests.e2e.services import DEMO_NAMESPACE, Service
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -67,3 +72,27 @@ def module_namespace(kubectl: Command) -> Iterator[str]:
     name = fresh_namespace(kubectl)
     yield name
     kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def images() -> dict[str, str]:
+    """References of the project's images, as `make images` loaded them: OPERATOR_IMAGE, GATEWAY_IMAGE, INFERENCE_IMAGE."""
+    lines = (ROOT / ".bin" / "images.env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line)
+
+
+@pytest.fixture(scope="session")
+def digits(kubectl: Command) -> Service:
+    """The digits example, Ready in the demo's namespace; it alone owns the published NodePorts, so it stays."""
+    service = Service(kubectl, DEMO_NAMESPACE, "digits")
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": DEMO_NAMESPACE}}
+    kubectl("apply", "-f", "-", stdin=json.dumps(namespace))
+    service.apply("digits/model.yaml", "digits/digits.yaml")
+    service.wait_ready()
+    return service
+
+
+@pytest.fixture(scope="module")
+def client_pods(kubectl: Command, module_namespace: str, images: dict[str, str]) -> ClientPods:
+    """Starts pods that call services from inside the cluster, in the file's own namespace."""
+    return ClientPods(kubectl, module_namespace, images["INFERENCE_IMAGE"])

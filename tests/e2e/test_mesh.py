@@ -1,0 +1,66 @@
+"""Who may call whom: only the gateway reaches inference, and only by mutual TLS."""
+
+import pytest
+
+from tests import digits as example
+from tests.e2e.clients import ClientPod, ClientPods
+from tests.e2e.cluster import Command
+from tests.e2e.services import DEMO_NAMESPACE, Service
+from tests.http import call
+
+CALL_INFERENCE = f"""
+import grpc
+from polyglot_inference.protocol.pb import grpc_service_pb2 as pb, grpc_service_pb2_grpc as service
+channel = grpc.insecure_channel("digits-inference.{DEMO_NAMESPACE}.svc.cluster.local:9000")
+try:
+    print(service.GRPCInferenceServiceStub(channel).ServerReady(pb.ServerReadyRequest(), timeout=10))
+except grpc.RpcError as error:
+    raise SystemExit(f"refused: {{error.code().name}}: {{error.details()}}")
+"""
+CALL_GATEWAY = f"""
+import urllib.request
+print(urllib.request.urlopen("http://digits-gateway.{DEMO_NAMESPACE}.svc.cluster.local:8000/v2/health/ready", timeout=10).status)
+"""
+
+
+@pytest.fixture(scope="module")
+def outsider(client_pods: ClientPods) -> ClientPod:
+    """A client without a sidecar."""
+    return client_pods.start("outsider", mesh=False)
+
+
+@pytest.fixture(scope="module")
+def stranger(client_pods: ClientPods, kubectl: Command) -> ClientPod:
+    """A client inside the mesh, under a service account that inference does not know."""
+    kubectl("create", "serviceaccount", "stranger", "-n", client_pods.namespace)
+    return client_pods.start("stranger", mesh=True, service_account="stranger")
+
+
+def test_plaintext_to_inference_is_reset(digits: Service, outsider: ClientPod) -> None:
+    assert "refused: UNAVAILABLE" in outsider.refused(CALL_INFERENCE)
+
+
+def test_a_foreign_service_account_is_denied_by_inference(digits: Service, stranger: ClientPod) -> None:
+    refusal = stranger.refused(CALL_INFERENCE)
+    assert "refused: PERMISSION_DENIED" in refusal
+    assert "RBAC: access denied" in refusal
+
+
+def test_the_gateway_is_admitted_by_inference(digits: Service) -> None:
+    reply = call("http://127.0.0.1:8000/v2/models/digits/infer", example.rest_body(example.held_out()[:1]))
+    assert reply.status == 200, reply.body
+
+
+def test_the_gateway_serves_clients_outside_the_mesh(digits: Service, outsider: ClientPod) -> None:
+    assert outsider.python(CALL_GATEWAY).strip() == "200"
+
+
+def test_the_gateway_serves_clients_inside_the_mesh(digits: Service, stranger: ClientPod) -> None:
+    assert stranger.python(CALL_GATEWAY).strip() == "200"
+
+
+def test_every_pod_of_the_service_carries_a_sidecar(digits: Service) -> None:
+    for component in ("gateway", "inference"):
+        for pod in digits.pods(component):
+            sidecars = [c["name"] for c in pod["spec"].get("initContainers", []) + pod["spec"]["containers"]]
+            assert "istio-proxy" in sidecars
