@@ -1,0 +1,144 @@
+// Package load runs calls in a closed loop: each client sends its next request when it has the answer to the last.
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/polyglot-dev/polyglot-operator/bench/loadgen/internal/target"
+)
+
+// The bounds of one run; nobody needs more from one machine's loopback.
+const (
+	MaxClients  = 256
+	MaxRequests = 1_000_000
+	MaxDuration = time.Minute
+	callTimeout = 10 * time.Second
+)
+
+// Plan is how much load to make: until the duration has passed or all requests are sent.
+type Plan struct {
+	Clients  int
+	Requests int
+	Duration time.Duration
+}
+
+// Validate reports a plan outside the bounds.
+func (p Plan) Validate() error {
+	switch {
+	case p.Clients < 1 || p.Clients > MaxClients:
+		return fmt.Errorf("clients %d is not within 1 and %d", p.Clients, MaxClients)
+	case p.Requests < 1 || p.Requests > MaxRequests:
+		return fmt.Errorf("requests %d is not within 1 and %d", p.Requests, MaxRequests)
+	case p.Duration <= 0 || p.Duration > MaxDuration:
+		return fmt.Errorf("duration %s is not within 0s and %s", p.Duration, MaxDuration)
+	}
+	return nil
+}
+
+// Open makes the call of one client, and what releases its connection.
+type Open func() (target.Call, func() error, error)
+
+// Run opens one connection per client, makes one unmeasured call on each, then measures.
+//
+// Failed requests are counted, not fatal; an error means that nothing could be measured.
+func Run(ctx context.Context, plan Plan, open Open) (Summary, error) {
+	if err := plan.Validate(); err != nil {
+		return Summary{}, err
+	}
+	calls, release, err := connect(ctx, plan.Clients, open)
+	if err != nil {
+		return Summary{}, errors.Join(err, release())
+	}
+	summary, err := measure(ctx, plan, calls)
+	return summary, errors.Join(err, release())
+}
+
+// connect opens the clients' connections by one call each; release closes those that were opened, also after an error.
+func connect(ctx context.Context, clients int, open Open) (calls []target.Call, release func() error, err error) {
+	var releases []func() error
+	release = func() error {
+		var failures []error
+		for _, one := range releases {
+			failures = append(failures, one())
+		}
+		return errors.Join(failures...)
+	}
+	for i := range clients {
+		call, releaseOne, err := open()
+		if err != nil {
+			return nil, release, err
+		}
+		releases = append(releases, releaseOne)
+		if err := within(ctx, call); err != nil {
+			return nil, release, fmt.Errorf("first call of client %d: %w", i+1, err)
+		}
+		calls = append(calls, call)
+	}
+	return calls, release, nil
+}
+
+func measure(ctx context.Context, plan Plan, calls []target.Call) (Summary, error) {
+	clients := make([]client, len(calls))
+	var budget atomic.Int64
+	budget.Store(int64(plan.Requests))
+	cpuBefore, err := ownCPU()
+	if err != nil {
+		return Summary{}, err
+	}
+	start := time.Now()
+	end := start.Add(plan.Duration)
+	var wait sync.WaitGroup
+	for i, call := range calls {
+		wait.Go(func() { clients[i].loop(ctx, call, end, &budget) })
+	}
+	wait.Wait()
+	elapsed := time.Since(start)
+	cpuAfter, err := ownCPU()
+	if err != nil {
+		return Summary{}, err
+	}
+	var latencies []time.Duration
+	var failures []error
+	for _, c := range clients {
+		latencies = append(latencies, c.latencies...)
+		failures = append(failures, c.failures...)
+	}
+	return summarize(plan.Clients, latencies, failures, elapsed, cpuAfter-cpuBefore), nil
+}
+
+// client is what one client saw; only its own goroutine writes it.
+type client struct {
+	latencies []time.Duration
+	failures  []error
+}
+
+func (c *client) loop(ctx context.Context, call target.Call, end time.Time, budget *atomic.Int64) {
+	for ctx.Err() == nil && time.Now().Before(end) && budget.Add(-1) >= 0 {
+		start := time.Now()
+		if err := within(ctx, call); err != nil {
+			c.failures = append(c.failures, err)
+			continue
+		}
+		c.latencies = append(c.latencies, time.Since(start))
+	}
+}
+
+func within(ctx context.Context, call target.Call) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return call(ctx)
+}
+
+func ownCPU() (time.Duration, error) {
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		return 0, fmt.Errorf("read own CPU time: %w", err)
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano()), nil
+}
