@@ -1,7 +1,6 @@
 package load
 
 import (
-	"math"
 	"slices"
 	"time"
 )
@@ -21,7 +20,7 @@ type Summary struct {
 	OwnCPUMicroseconds float64 `json:"ownCpuMicroseconds"`
 }
 
-// summarize counts and ranks. Every latency is kept, so the quantiles are exact.
+// summarize counts and ranks. Every latency is kept, so the percentiles are exact.
 func summarize(clients int, latencies []time.Duration, failures []error, elapsed, ownCPU time.Duration) Summary {
 	slices.Sort(latencies)
 	summary := Summary{
@@ -29,9 +28,9 @@ func summarize(clients int, latencies []time.Duration, failures []error, elapsed
 		Requests:        len(latencies),
 		Errors:          len(failures),
 		Seconds:         elapsed.Seconds(),
-		P50Microseconds: microseconds(quantile(latencies, 0.50)),
-		P99Microseconds: microseconds(quantile(latencies, 0.99)),
-		MaxMicroseconds: microseconds(quantile(latencies, 1)),
+		P50Microseconds: microseconds(percentile(latencies, 50)),
+		P99Microseconds: microseconds(percentile(latencies, 99)),
+		MaxMicroseconds: microseconds(percentile(latencies, 100)),
 	}
 	if len(failures) > 0 {
 		summary.FirstError = failures[0].Error()
@@ -45,12 +44,12 @@ func summarize(clients int, latencies []time.Duration, failures []error, elapsed
 	return summary
 }
 
-// quantile is the nearest rank: the smallest latency that at least the fraction q of all do not exceed. Zero of none.
-func quantile(sorted []time.Duration, q float64) time.Duration {
+// percentile is the nearest rank: the smallest latency that at least percent of all do not exceed. Zero of none.
+func percentile(sorted []time.Duration, percent int) time.Duration {
 	if len(sorted) == 0 {
 		return 0
 	}
-	rank := int(math.Ceil(q * float64(len(sorted))))
+	rank := (percent*len(sorted) + 99) / 100 // whole numbers: 0.56 * 225 is more than 126
 	return sorted[max(rank, 1)-1]
 }
 

@@ -3,7 +3,6 @@ package load
 import (
 	"errors"
 	"testing"
-	"testing/quick"
 	"time"
 )
 
@@ -23,42 +22,42 @@ func upTo(n int) []time.Duration {
 	return microsecondsOf(values...)
 }
 
-func TestQuantileIsTheNearestRank(t *testing.T) {
+func TestPercentileIsTheNearestRank(t *testing.T) {
 	for _, c := range []struct {
-		name   string
-		sorted []time.Duration
-		q      float64
-		want   int // µs
+		name    string
+		sorted  []time.Duration
+		percent int
+		want    int // µs
 	}{
-		{"of nothing", nil, 0.5, 0},
-		{"of one", microsecondsOf(7), 0.99, 7},
-		{"the lower middle of two", microsecondsOf(1, 2), 0.5, 1},
-		{"the middle of three", microsecondsOf(1, 2, 9), 0.5, 2},
-		{"p50 of 100", upTo(100), 0.50, 50},
-		{"p99 of 100", upTo(100), 0.99, 99},
-		{"p99 of 101", upTo(101), 0.99, 100},
-		{"p99 of 99 is the largest", upTo(99), 0.99, 99},
-		{"p100", upTo(100), 1, 100},
+		{"of nothing", nil, 50, 0},
+		{"of one", microsecondsOf(7), 99, 7},
+		{"the lower middle of two", microsecondsOf(1, 2), 50, 1},
+		{"the middle of three", microsecondsOf(1, 2, 9), 50, 2},
+		{"p50 of 100", upTo(100), 50, 50},
+		{"p99 of 100", upTo(100), 99, 99},
+		{"p99 of 101", upTo(101), 99, 100},
+		{"p99 of 99 is the largest", upTo(99), 99, 99},
+		{"p56 of 225 is a whole rank", upTo(225), 56, 126},
+		{"p100", upTo(100), 100, 100},
 		{"p0 is the smallest", upTo(100), 0, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := quantile(c.sorted, c.q); got != time.Duration(c.want)*time.Microsecond {
+			if got := percentile(c.sorted, c.percent); got != time.Duration(c.want)*time.Microsecond {
 				t.Errorf("got %s, want %dµs", got, c.want)
 			}
 		})
 	}
 }
 
-func TestQuantileCoversItsShareAndNoSmallerValueDoes(t *testing.T) {
-	covers := func(sizes uint8, percent uint8) bool {
-		sorted, q := upTo(int(sizes)+1), float64(percent%101)/100
-		value := quantile(sorted, q)
-		share := float64(value/time.Microsecond) / float64(len(sorted)) // upTo(n)[i] is i+1: value = how many don't exceed it
-		below := float64(value/time.Microsecond-1) / float64(len(sorted))
-		return share >= q-1e-9 && (value == sorted[0] || below < q)
-	}
-	if err := quick.Check(covers, nil); err != nil {
-		t.Error(err)
+func TestPercentileCoversItsShareAndNoSmallerValueDoes(t *testing.T) {
+	for size := 1; size <= 300; size++ {
+		sorted := upTo(size)
+		for percent := 1; percent <= 100; percent++ {
+			covered := int(percentile(sorted, percent) / time.Microsecond) // of 1, 2, …, n µs, value v covers v
+			if covered*100 < percent*size || (covered-1)*100 >= percent*size {
+				t.Fatalf("p%d of %d values covers %d of them", percent, size, covered)
+			}
+		}
 	}
 }
 
