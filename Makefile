@@ -61,7 +61,7 @@ $(VENV)/.ready: bootstrap.lock requirements.lock pyproject.toml $(PACKAGES:%=%/p
 	python3 -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --require-hashes -r bootstrap.lock
 	$(UV) pip sync --quiet --python $(PY) --require-hashes requirements.lock bootstrap.lock
-	$(UV) pip install --quiet --python $(PY) --no-deps $(PACKAGES:%=-e ./%)
+	$(UV) pip install --quiet --python $(PY) --no-deps --no-build-isolation $(PACKAGES:%=-e ./%)
 	touch $@
 
 LOCK := $(UV) pip compile --quiet --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links \
