@@ -1,0 +1,1 @@
+"""The kind cluster that demo and tests run on, and everything it is made of."""

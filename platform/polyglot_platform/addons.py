@@ -1,0 +1,147 @@
+"""What the cluster needs beside Kubernetes: applied together, waited for once."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from polyglot_platform import components as c
+from polyglot_platform import pins, recipes
+from polyglot_platform.cluster import CONTEXT
+from polyglot_platform.errors import CommandError, PlatformError
+from polyglot_platform.images import Images
+from polyglot_platform.places import Places
+from polyglot_platform.process import run
+from polyglot_platform.progress import Progress
+from polyglot_platform.workshop import Workshop
+
+READY_SECONDS = 180
+
+WORKLOADS = (
+    ("kube-system", "deployment/coredns"),
+    ("istio-system", "deployment/istiod"),
+    ("observability", "deployment/jaeger"),
+    ("kube-system", "deployment/metrics-server"),
+    ("kube-system", "daemonset/device-plugin"),
+)
+"""What must be rolled out before the cluster counts as up."""
+
+
+@dataclass(frozen=True)
+class AddonImages:
+    """References that the manifests get; the only thing that differs between the sources."""
+
+    pilot: str
+    proxy: str
+    jaeger: str
+    metrics_server: str
+    device_plugin: str
+
+
+def upstream_images(device_plugin: str) -> AddonImages:
+    """The released images; the device plugin is always ours."""
+    return AddonImages(
+        pilot=f"docker.io/istio/pilot:{pins.ISTIO}",
+        proxy=f"docker.io/istio/proxyv2:{pins.ISTIO}",
+        jaeger=f"docker.io/jaegertracing/jaeger:{pins.JAEGER}",
+        metrics_server=f"registry.k8s.io/metrics-server/metrics-server:{pins.METRICS_SERVER}",
+        device_plugin=device_plugin,
+    )
+
+
+def built_images(images: Images, device_plugin: str) -> AddonImages:
+    """The images that this repository's recipes give."""
+    return AddonImages(
+        pilot=images.reference(recipes.PILOT),
+        proxy=images.reference(recipes.PROXY),
+        jaeger=images.reference(recipes.JAEGER),
+        metrics_server=images.reference(recipes.METRICS_SERVER),
+        device_plugin=device_plugin,
+    )
+
+
+class Addons:
+    """Applies the add-ons of `platform/addons`."""
+
+    def __init__(self, places: Places, progress: Progress, workshop: Workshop) -> None:
+        self._places = places
+        self._progress = progress
+        self._workshop = workshop
+
+    def apply(self, names: AddonImages) -> None:
+        """Bring every add-on to its declared state and wait until all of them serve."""
+        with ThreadPoolExecutor() as pool:
+            jobs = [
+                pool.submit(self._apply_istio, names),
+                pool.submit(self._apply_manifest, "jaeger", names.jaeger),
+                pool.submit(self._apply_manifest, "device-plugin", names.device_plugin),
+                pool.submit(self._apply_metrics_server, names),
+                pool.submit(self._scale_coredns),
+            ]
+            for job in jobs:
+                job.result()
+        with self._progress.step("add-ons", "ready"):
+            self._wait()
+
+    def _apply_istio(self, names: AddonImages) -> None:
+        settings = {
+            "values.pilot.image": names.pilot,
+            "values.global.proxy.image": names.proxy,
+            "values.global.proxy_init.image": names.proxy,
+        }
+        command = ["istioctl", "install", "--context", CONTEXT, "--skip-confirmation"]
+        options = ["--filename", str(self._folder("istio") / "values.yaml")]
+        options += [f"--set={name}={image}" for name, image in settings.items()]
+        with self._progress.step(f"istio {pins.ISTIO}", "applied, istiod ready"):
+            self._run("istio", [*command, *options])
+
+    def _apply_manifest(self, name: str, image: str) -> None:
+        manifest = (self._folder(name) / "manifest.yaml").read_text()
+        placeholder = f"polyglot/{name}:local"
+        if placeholder not in manifest:
+            raise PlatformError(
+                f"platform/addons/{name}/manifest.yaml names no image {placeholder}",
+                "name it there: the platform puts the image of the chosen source in its place",
+            )
+        with self._progress.step(name, "applied"):
+            command = ["kubectl", "--context", CONTEXT, "apply", "--server-side", "--force-conflicts", "--filename=-"]
+            self._run(name, command, text_in=manifest.replace(placeholder, image))
+
+    def _apply_metrics_server(self, names: AddonImages) -> None:
+        (module,) = self._workshop.ensure([c.METRICS_SERVER_CHART])
+        repository, _, tag = names.metrics_server.rpartition(":")
+        command = ["helm", "upgrade", "--install", "metrics-server", str(module / "charts" / "metrics-server")]
+        options = [
+            *("--kube-context", CONTEXT, "--namespace", "kube-system"),
+            *("--values", str(self._folder("metrics-server") / "values.yaml")),
+            *("--set", f"image.repository={repository}", "--set", f"image.tag={tag}"),
+        ]
+        with self._progress.step(f"metrics-server {pins.METRICS_SERVER}", "applied"):
+            self._run("metrics-server", [*command, *options])
+
+    def _scale_coredns(self) -> None:
+        """One node needs one; the second would take a tenth of a CPU from the demo."""
+        command = ["kubectl", "--context", CONTEXT, "--namespace", "kube-system", "scale", "deployment/coredns"]
+        self._run("coredns", [*command, "--replicas=1"])
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        for namespace, workload in WORKLOADS:
+            left = max(1, int(deadline - time.monotonic()))
+            command = ["kubectl", "--context", CONTEXT, "--namespace", namespace, "rollout", "status", workload]
+            try:
+                self._run("wait", [*command, f"--timeout={left}s"])
+            except CommandError as failure:
+                raise PlatformError(
+                    f"{workload} in {namespace} was not ready after {READY_SECONDS} s:\n    {failure.output.strip()}",
+                    f"look at `kubectl --context {CONTEXT} --namespace {namespace} describe {workload}` and its pods; "
+                    "`make cluster` goes on from here",
+                ) from failure
+
+    def _run(self, name: str, command: list[str], text_in: str | None = None) -> None:
+        """Run a tool of .bin with its output in the add-on's log."""
+        program = str(self._places.bin / command[0])
+        run([program, *command[1:]], log=self._places.log(f"addon-{name}"), text_in=text_in)
+
+    def _folder(self, name: str) -> Path:
+        return self._places.platform / "addons" / name

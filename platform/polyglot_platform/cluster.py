@@ -1,0 +1,149 @@
+"""The kind cluster `polyglot`: created, repaired or left as it is, whatever state it is found in."""
+
+import json
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from polyglot_platform import kind_config
+from polyglot_platform.errors import PlatformError
+from polyglot_platform.images import LABEL
+from polyglot_platform.places import Places
+from polyglot_platform.process import run, succeeds
+from polyglot_platform.progress import Progress
+
+NAME = "polyglot"
+CONTEXT = f"kind-{NAME}"
+CONTAINER = f"{NAME}-control-plane"
+
+COMPLETE = "/kind/complete"
+"""A file in the node that exists once `kind create cluster` has finished: an interrupted creation is no cluster."""
+
+RECOVERY_SECONDS = 60
+
+
+class Cluster:
+    """The one cluster of this host that is ours."""
+
+    def __init__(self, places: Places, progress: Progress) -> None:
+        self._places = places
+        self._progress = progress
+        self._kind = str(places.bin / "kind")
+
+    def ensure(self, node_image: str | None, config: Mapping[str, Any]) -> None:
+        """Return when the API server answers; `node_image` None means kind's own."""
+        state = self._container_state()
+        if state is None:
+            self._create(node_image, config)
+        elif not self._answers():
+            self._repair(node_image, config, state)
+        else:
+            self._note_other_image(node_image)
+        run([self._kind, "export", "kubeconfig", "--name", NAME])
+
+    def delete(self) -> None:
+        """Delete the cluster and its kubeconfig entry."""
+        with self._progress.step(f"cluster {NAME}", "deleted"):
+            run([self._kind, "delete", "cluster", "--name", NAME])
+
+    def holds(self, reference: str) -> bool:
+        """Whether the node has an image."""
+        return succeeds(["docker", "exec", CONTAINER, "crictl", "inspecti", reference])
+
+    def load(self, references: list[str]) -> None:
+        """Copy images from the engine to the node where it lacks them."""
+        missing = [reference for reference in references if not self.holds(reference)]
+        if missing:
+            with self._progress.step(f"{len(missing)} image(s)", f"loaded: {', '.join(missing)}"):
+                run(
+                    [self._kind, "load", "docker-image", "--name", NAME, *missing],
+                    log=self._places.log("kind-load"),
+                )
+
+    def describe(self) -> str:
+        """One line on the state of the node, for `status`."""
+        state = self._container_state()
+        if state is None:
+            return "no cluster: `make cluster` creates it"
+        if not self._answers():
+            return f"node container is {state} and the API server does not answer: `make cluster` repairs it"
+        return "API server answers"
+
+    def _create(self, node_image: str | None, config: Mapping[str, Any]) -> None:
+        require_free_ports(kind_config.host_ports(config))
+        image = ["--image", node_image] if node_image else []
+        log = self._places.log("kind-create")
+        with self._progress.step(f"cluster {NAME}", "created", announce=f"creating, log: {log}"):
+            run([self._kind, "create", "cluster", *image, "--config=-"], text_in=yaml.safe_dump(dict(config)), log=log)
+            run(["docker", "exec", CONTAINER, "touch", COMPLETE])
+
+    def _repair(self, node_image: str | None, config: Mapping[str, Any], state: str) -> None:
+        """Least first: start the container, then restart its services, then make a new cluster."""
+        if state != "running":
+            with self._progress.step(f"cluster {NAME}", f"node container was {state}: started again"):
+                run(["docker", "start", CONTAINER], log=self._places.log("kind-repair"))
+            if self._complete() and self._recovers():
+                return
+        elif self._complete():
+            with self._progress.step(f"cluster {NAME}", "API server was silent: node services restarted"):
+                succeeds(["docker", "exec", CONTAINER, "systemctl", "restart", "containerd", "kubelet"])
+            if self._recovers():
+                return
+        self._progress.say(f"cluster {NAME}", "beyond repair or never finished: deleting and creating it anew")
+        self.delete()
+        self._create(node_image, config)
+
+    def _complete(self) -> bool:
+        return succeeds(["docker", "exec", CONTAINER, "test", "-e", COMPLETE])
+
+    def _recovers(self) -> bool:
+        deadline = time.monotonic() + RECOVERY_SECONDS
+        while time.monotonic() < deadline:
+            if self._answers():
+                return True
+            time.sleep(0.5)
+        return False
+
+    def _answers(self) -> bool:
+        """Whether creation finished and the API server is ready, asked inside the node: no kubeconfig needed."""
+        ready = "kubectl --kubeconfig=/etc/kubernetes/admin.conf --request-timeout=5s get --raw=/readyz"
+        return succeeds(["docker", "exec", CONTAINER, "sh", "-c", f"test -e {COMPLETE} && {ready}"], timeout=10)
+
+    def _container_state(self) -> str | None:
+        """Docker's word for the node's state: running, exited, …; None when there is no node."""
+        command = ["docker", "ps", "--all", "--filter", f"name=^{CONTAINER}$", "--format", "{{.State}}"]
+        return run(command).strip() or None
+
+    def _note_other_image(self, node_image: str | None) -> None:
+        if node_image is None:
+            return
+        container = json.loads(run(["docker", "inspect", CONTAINER]))[0]
+        running = container["Config"]["Image"]
+        if running != node_image and LABEL in container["Config"]["Labels"]:
+            self._progress.say(
+                f"cluster {NAME}", f"kept on {running}; `make cluster-down cluster` moves it to {node_image}"
+            )
+
+
+def require_free_ports(addresses: list[tuple[str, int]]) -> None:
+    """Refuse to create a cluster whose ports another program holds: kind would fail half-way with docker's words."""
+    taken = [f"{host}:{port}" for host, port in addresses if not _is_free(host, port)]
+    if taken:
+        raise PlatformError(
+            f"another program listens on {', '.join(taken)}, which the cluster publishes",
+            f"find it with `ss -ltnp` and stop it, or change the host ports in {Path('kind-config.yaml')}",
+        )
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket() as attempt:
+        attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            attempt.bind((host, port))
+        except OSError:
+            return False
+    return True
