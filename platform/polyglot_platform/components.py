@@ -143,27 +143,9 @@ class Rootfs:
 
 DEBIAN_NODE = Rootfs(
     "debian",
-    tuple(
-        [
-            "systemd",
-            "systemd-sysv",
-            "dbus",
-            "conntrack",
-            "iptables",
-            "nftables",
-            "iproute2",
-            "ethtool",
-            "kmod",
-            "libseccomp2",
-            "e2fsprogs",
-            "ca-certificates",
-            "curl",
-            "jq",
-            "procps",
-            "socat",
-            "pigz",
-            "runc",
-        ]
+    (
+        *("systemd", "systemd-sysv", "dbus", "runc", "kmod", "procps", "jq", "curl", "ca-certificates"),
+        *("iproute2", "iptables", "nftables", "conntrack", "ethtool", "socat", "libseccomp2", "e2fsprogs", "pigz"),
     ),
 )
 """What a Kubernetes node needs, and with it the images that program iptables."""
