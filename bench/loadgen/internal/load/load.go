@@ -63,9 +63,9 @@ func Run(ctx context.Context, plan Plan, open Open) (Summary, error) {
 func connect(ctx context.Context, clients int, open Open) (calls []target.Call, release func() error, err error) {
 	var releases []func() error
 	release = func() error {
-		var failures []error
-		for _, one := range releases {
-			failures = append(failures, one())
+		failures := make([]error, len(releases))
+		for i, one := range releases {
+			failures[i] = one()
 		}
 		return errors.Join(failures...)
 	}

@@ -124,7 +124,7 @@ func TestRESTCountsEveryAnswerButOKAsAnError(t *testing.T) {
 // serveGRPC answers every method with what answer makes of the request's bytes.
 func serveGRPC(t *testing.T, answer func(method string, request []byte) ([]byte, error)) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

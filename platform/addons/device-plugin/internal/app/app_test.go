@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -87,7 +88,11 @@ func start(t *testing.T, args ...string) process {
 
 func get(t *testing.T, url string) (int, string) {
 	t.Helper()
-	response, err := http.Get(url) //nolint:gosec,noctx // the test's own address
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,9 +236,10 @@ func mountConfigMap(t *testing.T, text string) string {
 
 func editConfigMap(t *testing.T, mount, text string) {
 	t.Helper()
-	version, err := os.MkdirTemp(mount, "..version")
+	version := filepath.Join(mount, fmt.Sprintf("..version%d", time.Now().UnixNano()))
 	next := filepath.Join(mount, "..data_tmp")
-	if err := errors.Join(err,
+	if err := errors.Join(
+		os.Mkdir(version, 0o700),
 		os.WriteFile(filepath.Join(version, "config.yaml"), []byte(text), 0o600),
 		os.Symlink(filepath.Base(version), next),
 		os.Rename(next, filepath.Join(mount, "..data"))); err != nil {

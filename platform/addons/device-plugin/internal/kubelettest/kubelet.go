@@ -45,7 +45,7 @@ type Kubelet struct {
 // Dir makes a folder whose path leaves room for a socket's name; the test framework's own may be too long.
 func Dir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "kubelet")
+	dir, err := os.MkdirTemp("", "kubelet") //nolint:usetesting // see above: a socket's path has at most 107 bytes
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func Start(t *testing.T, dir string) *Kubelet {
 			t.Fatal(err)
 		}
 	}
-	listener, err := net.Listen("unix", filepath.Join(dir, "kubelet.sock"))
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", filepath.Join(dir, "kubelet.sock"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +164,7 @@ func (k *Kubelet) Allocate(t *testing.T, resource string, containers ...[]string
 		request.ContainerRequests = append(request.ContainerRequests, &pluginapi.ContainerAllocateRequest{DevicesIds: ids})
 	}
 	response, err := pluginapi.NewDevicePluginClient(connection).Allocate(k.ctx, request)
-	var variables []map[string]string
+	variables := make([]map[string]string, 0, len(containers))
 	for _, container := range response.GetContainerResponses() {
 		variables = append(variables, container.GetEnvs())
 	}

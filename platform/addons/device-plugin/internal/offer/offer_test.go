@@ -2,6 +2,7 @@ package offer_test
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -56,8 +57,9 @@ func TestValidateFollowsTheRulesOfExtendedResources(t *testing.T) {
 func TestFileYieldsTheOfferThatIsInItNow(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "config.yaml")
 	source := offer.File(path)
-	for _, want := range []offer.Offer{{Resource: "nvidia.com/gpu", Count: 2}, {Resource: "nvidia.com/gpu", Count: 0}} {
-		write(t, path, "resource: "+want.Resource+"\ncount: "+string(rune('0'+want.Count))+"\n")
+	for _, count := range []int{2, 0} {
+		want := offer.Offer{Resource: "nvidia.com/gpu", Count: count}
+		write(t, path, fmt.Sprintf("resource: %s\ncount: %d\n", want.Resource, want.Count))
 		got, err := source()
 		if err != nil || got != want {
 			t.Fatalf("got %+v, %v; want %+v", got, err, want)

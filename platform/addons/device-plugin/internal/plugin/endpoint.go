@@ -34,7 +34,7 @@ type endpoint struct {
 	server   *grpc.Server
 }
 
-func listen(dir, resource string, ids []string) (*endpoint, error) {
+func listen(ctx context.Context, dir, resource string, ids []string) (*endpoint, error) {
 	path := filepath.Join(dir, "polyglot-"+strings.ReplaceAll(resource, "/", "_")+".sock")
 	if len(path) > maxSocketPath {
 		return nil, fmt.Errorf("socket path %s is longer than %d bytes: use a shorter resource name", path, maxSocketPath)
@@ -43,7 +43,7 @@ func listen(dir, resource string, ids []string) (*endpoint, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("remove the stale plugin socket: %w", err)
 	}
-	listener, err := net.Listen("unix", path)
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("listen on the plugin socket: %w", err)
 	}

@@ -95,7 +95,7 @@ func (p *Plugin) connect(ctx context.Context) error {
 	if err := reachKubelet(ctx, p.dir); err != nil {
 		return err
 	}
-	next, err := listen(p.dir, p.current.Resource, p.current.DeviceIDs(p.node))
+	next, err := listen(ctx, p.dir, p.current.Resource, p.current.DeviceIDs(p.node))
 	if err != nil {
 		return err
 	}
