@@ -1,0 +1,94 @@
+"""Every way a call can fail: the gRPC status, the stable code and the text a caller gets.
+
+The code travels as trailing metadata `x-error-code`; the gateway copies it into the `code` of its JSON error body.
+Codes are part of the interface: they are added, never renamed.
+"""
+
+from typing import ClassVar
+
+import grpc
+
+
+class InferenceError(Exception):
+    """A failed call. The message is for the caller: it names the tensor, model or setting at fault and what to do."""
+
+    status: ClassVar[grpc.StatusCode]
+    code: ClassVar[str]
+
+    @property
+    def message(self) -> str:
+        """The text for the caller."""
+        return str(self)
+
+
+class InvalidRequestError(InferenceError):
+    """The request contradicts itself, the protocol or the model's metadata."""
+
+    status = grpc.StatusCode.INVALID_ARGUMENT
+    code = "INVALID_REQUEST"
+
+
+class InvalidTensorError(InvalidRequestError):
+    """One tensor of the request is wrong; the message names it."""
+
+    code = "INVALID_TENSOR"
+
+
+class ModelNotFoundError(InferenceError):
+    """No model of that name, or not in that version."""
+
+    status = grpc.StatusCode.NOT_FOUND
+    code = "MODEL_NOT_FOUND"
+
+
+class ModelNotReadyError(InferenceError):
+    """The model is still loading."""
+
+    status = grpc.StatusCode.UNAVAILABLE
+    code = "MODEL_NOT_READY"
+
+
+class ServerDrainingError(InferenceError):
+    """The server finishes the calls it has and takes no new ones; this call was not executed."""
+
+    status = grpc.StatusCode.UNAVAILABLE
+    code = "SERVER_DRAINING"
+
+
+class MessageTooLargeError(InferenceError):
+    """A request or response exceeds `grpc.maxMessageBytes`."""
+
+    status = grpc.StatusCode.RESOURCE_EXHAUSTED
+    code = "MESSAGE_TOO_LARGE"
+
+
+class DeadlineExceededError(InferenceError):
+    """The caller's deadline passed before the model ran; it was not executed."""
+
+    status = grpc.StatusCode.DEADLINE_EXCEEDED
+    code = "DEADLINE_EXCEEDED"
+
+
+class UnsupportedError(InferenceError):
+    """A part of the protocol that this server does not offer."""
+
+    status = grpc.StatusCode.UNIMPLEMENTED
+    code = "UNSUPPORTED"
+
+
+class ModelFailedError(InferenceError):
+    """The model raised, or answered something other than it declares."""
+
+    status = grpc.StatusCode.INTERNAL
+    code = "MODEL_FAILED"
+
+
+class InternalError(InferenceError):
+    """A fault of this server."""
+
+    status = grpc.StatusCode.INTERNAL
+    code = "INTERNAL"
+
+
+class ModelLoadError(Exception):
+    """A model cannot be served; the message names the model, the cause and the remedy. The process ends."""

@@ -1,0 +1,183 @@
+"""The edge of every call: size limits, spans, observers, and the one place where errors become statuses and log lines.
+
+Methods take and give bytes, so that a request over the limit, or one that is no protobuf message, gets an error that
+says so; grpc-core would cut such calls off with a text of its own.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from polyglot_inference.errors import (
+    InferenceError,
+    InternalError,
+    InvalidRequestError,
+    MessageTooLargeError,
+    UnsupportedError,
+)
+from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
+from polyglot_inference.telemetry.traces import Tracing, current_trace_id, record_status
+
+SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+
+# Trailing metadata and status text share a default limit of 8 KiB at clients.
+_LONGEST_TEXT = 2000
+
+_log = logging.getLogger(__name__)
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
+
+
+@dataclass(slots=True)
+class Call:
+    """What a method knows of its call beside the request.
+
+    `deadline` is in monotonic seconds, None without one. `model` is filled in by the method once it is found, for log
+    lines.
+    """
+
+    deadline: float | None
+    model: str = ""
+
+
+Method = Callable[[Any, Call], Awaitable[Message]]
+Observer = Callable[[Call, grpc.StatusCode, float], None]
+
+
+class CallEdge:
+    """Turns typed methods into gRPC handlers.
+
+    Parameters
+    ----------
+    tracing
+        Makes each call's server span.
+    max_message_bytes
+        Largest request and largest response.
+    """
+
+    def __init__(self, tracing: Tracing, max_message_bytes: int) -> None:
+        self._tracing = tracing
+        self._max_message_bytes = max_message_bytes
+
+    def handler(self, methods: Mapping[str, Method], observers: Mapping[str, Observer]) -> grpc.GenericRpcHandler:
+        """Serve the whole inference service: `methods` by RPC name, every other RPC as UNIMPLEMENTED.
+
+        An observer is told call, status and duration in seconds of every call of its RPC.
+        """
+        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+        for descriptor in SERVICE.methods:
+            name = descriptor.name
+            if name in methods:
+                request_type = getattr(pb, descriptor.input_type.name)
+                serve = self._serving(name, request_type.FromString, methods[name], observers.get(name))
+                handlers[name] = grpc.unary_unary_rpc_method_handler(serve)
+            elif descriptor.client_streaming:
+                handlers[name] = grpc.stream_stream_rpc_method_handler(self._refusing(name))
+            else:
+                handlers[name] = grpc.unary_unary_rpc_method_handler(self._refusing(name))
+        return grpc.method_handlers_generic_handler(SERVICE.full_name, handlers)
+
+    def _serving(
+        self, name: str, parse: Callable[[bytes], Message], method: Method, observe: Observer | None
+    ) -> Callable[[bytes, Context], Awaitable[bytes]]:
+        async def serve(data: bytes, context: Context) -> bytes:
+            started = time.perf_counter()
+            call = Call(_deadline(context))
+            status, text = grpc.StatusCode.OK, ""
+            with self._tracing.server_span(SERVICE.full_name, name, _text_metadata(context)) as span:
+                try:
+                    self._require_size("request", len(data))
+                    response = await method(_parsed(parse, data), call)
+                    return self._serialised(response)
+                except asyncio.CancelledError:
+                    # The caller is gone, or its deadline passed: nobody reads an answer, but the call is counted and
+                    # traced.
+                    expired = call.deadline is not None and time.monotonic() >= call.deadline
+                    status = grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED
+                    raise
+                except Exception as error:  # noqa: BLE001 - the edge: whatever it is, the caller gets a status and the log a line
+                    failure = (
+                        error
+                        if isinstance(error, InferenceError)
+                        else InternalError("internal error; the server's log has the details")
+                    )
+                    status, text = failure.status, failure.message
+                    _log_failure(name, call, failure, error)
+                    await _abort(context, failure)
+                finally:
+                    record_status(span, status, text)
+                    if call.model:
+                        span.set_attribute("polyglot.model.name", call.model)
+                    if observe:
+                        observe(call, status, time.perf_counter() - started)
+
+        return serve
+
+    def _refusing(self, name: str) -> Callable[[object, Context], Awaitable[None]]:
+        async def refuse(_: object, context: Context) -> None:
+            with self._tracing.server_span(SERVICE.full_name, name, _text_metadata(context)) as span:
+                record_status(span, grpc.StatusCode.UNIMPLEMENTED, "")
+                served = "ServerLive, ServerReady, ModelReady, ServerMetadata, ModelMetadata and ModelInfer"
+                await _abort(
+                    context,
+                    UnsupportedError(
+                        f"{name} is a Triton extension that this server does not offer; it serves {served}"
+                    ),
+                )
+
+        return refuse
+
+    def _serialised(self, response: Message) -> bytes:
+        data = response.SerializeToString()
+        self._require_size("response", len(data))
+        return data
+
+    def _require_size(self, what: str, size: int) -> None:
+        if size > self._max_message_bytes:
+            raise MessageTooLargeError(
+                f"the {what} has {size} bytes, more than grpc.maxMessageBytes = {self._max_message_bytes} allows"
+            )
+
+
+def _parsed(parse: Callable[[bytes], Message], data: bytes) -> Message:
+    try:
+        return parse(data)
+    except DecodeError as error:
+        raise InvalidRequestError(f"the request is no valid protobuf message: {error}") from None
+
+
+def _deadline(context: Context) -> float | None:
+    """The caller's deadline in monotonic seconds, None where it gave none."""
+    remaining: float | None = context.time_remaining()
+    return None if remaining is None else time.monotonic() + remaining
+
+
+def _text_metadata(context: Context) -> dict[str, str]:
+    metadata: Iterable[tuple[str, str | bytes]] = context.invocation_metadata() or ()
+    return {key: value for key, value in metadata if isinstance(value, str)}
+
+
+async def _abort(context: Context, failure: InferenceError) -> NoReturn:
+    trailers = [("x-error-code", failure.code)]
+    trace_id = current_trace_id()
+    if trace_id:
+        trailers.append(("x-trace-id", trace_id))
+    await context.abort(failure.status, failure.message[:_LONGEST_TEXT], tuple(trailers))
+
+
+def _log_failure(name: str, call: Call, failure: InferenceError, error: Exception) -> None:
+    ours = failure.status is grpc.StatusCode.INTERNAL
+    _log.log(
+        logging.ERROR if ours else logging.WARNING,
+        "Failed %s: %s",
+        name,
+        failure.message,
+        extra={"model": call.model, "code": failure.code, "status": failure.status.name},
+        exc_info=error if ours else None,
+    )

@@ -1,0 +1,160 @@
+"""One ModelInfer call: the request held against the model's metadata, the tensors read, the answer written.
+
+The rules are Triton's and KServe's (kserve/protocol/grpc/servicer.py `validate_grpc_request`); what this server does
+not support is refused, never ignored.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from polyglot_inference.errors import InvalidRequestError, InvalidTensorError, ModelFailedError, UnsupportedError
+from polyglot_inference.protocol import codec
+from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
+from polyglot_inference.runtime.model import Model
+from polyglot_inference.tensors import BYTES, DYNAMIC, NUMPY_DTYPES, Array, TensorSpec
+
+# Parameters that change what a call means. A server that ignored them would answer something else than was asked.
+_UNSUPPORTED_REQUEST_PARAMETERS = frozenset({"sequence_id", "sequence_start", "sequence_end"})
+_UNSUPPORTED_TENSOR_PARAMETERS = frozenset({"shared_memory_region", "classification"})
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """A request whose tensors are declared, of the right datatype and an admitted shape; their data is unread."""
+
+    request: pb.ModelInferRequest
+    outputs: tuple[TensorSpec, ...]
+    raw: bool
+    rows: int
+
+    @classmethod
+    def of(cls, request: pb.ModelInferRequest, model: Model) -> "Inference":
+        """Hold a request against the model it names. Cheap, whatever the size of the tensors.
+
+        Raises
+        ------
+        InvalidRequestError, InvalidTensorError
+            The request contradicts the protocol or the model's metadata.
+        UnsupportedError
+            It asks for shared memory, classification or sequences.
+        """
+        _refuse_parameters("request", request.parameters, _UNSUPPORTED_REQUEST_PARAMETERS)
+        _check_names("input", (tensor.name for tensor in request.inputs), model.inputs)
+        _check_inputs(request.inputs, model.inputs)
+        outputs = _requested_outputs(request.outputs, model.outputs)
+        raw = _is_raw(request)
+        # FP16 has no typed form, and one response is raw or typed as a whole.
+        raw_answer = raw or any(spec.datatype not in codec.CONTENTS_FIELDS for spec in outputs)
+        return cls(request, outputs, raw_answer, _rows(request.inputs, model.inputs))
+
+    def tensors(self) -> dict[str, Array]:
+        """Read the input tensors.
+
+        Raises
+        ------
+        InvalidTensorError
+            A tensor's data does not fit its shape and datatype.
+        """
+        inputs = self.request.inputs
+        if self.request.raw_input_contents:
+            return {
+                tensor.name: codec.decode_raw(tensor.name, tensor.datatype, tensor.shape, raw)
+                for tensor, raw in zip(inputs, self.request.raw_input_contents, strict=True)
+            }
+        return {
+            tensor.name: codec.decode_contents(tensor.name, tensor.datatype, tensor.shape, tensor.contents)
+            for tensor in inputs
+        }
+
+    def response(self, results: Mapping[str, Array], version: str) -> pb.ModelInferResponse:
+        """Write the answer: raw to a raw request, typed to a typed one."""
+        response = pb.ModelInferResponse(model_name=self.request.model_name, model_version=version, id=self.request.id)
+        for spec in self.outputs:
+            tensor = _as_declared(spec, results[spec.name])
+            output = response.outputs.add(name=spec.name, datatype=spec.datatype, shape=tensor.shape)
+            if self.raw:
+                response.raw_output_contents.append(codec.encode_raw(tensor, spec.datatype))
+            else:
+                output.contents.CopyFrom(codec.encode_contents(tensor, spec.datatype))
+        return response
+
+
+def _refuse_parameters(owner: str, parameters: Mapping[str, pb.InferParameter], unsupported: frozenset[str]) -> None:
+    refused = sorted(unsupported.intersection(parameters)) if parameters else []
+    if refused:
+        raise UnsupportedError(f"{owner}: parameter {', '.join(refused)} is not supported by this server")
+
+
+def _check_names(role: str, given: Iterable[str], declared: Sequence[TensorSpec]) -> None:
+    counts = Counter(given)
+    names = [spec.name for spec in declared]
+    unknown = [name for name in counts if name not in names]
+    if unknown:
+        raise InvalidTensorError(f"{role} {unknown[0]!r} is unknown; the model has {', '.join(names) or 'none'}")
+    repeated = [name for name, times in counts.items() if times > 1]
+    if repeated:
+        raise InvalidTensorError(f"{role} {repeated[0]!r} is given {counts[repeated[0]]} times")
+    missing = [name for name in names if name not in counts]
+    if role == "input" and missing:
+        raise InvalidTensorError(f"input {missing[0]!r} is missing; the model needs {', '.join(names)}")
+
+
+def _check_inputs(inputs: Iterable[pb.ModelInferRequest.InferInputTensor], declared: Sequence[TensorSpec]) -> None:
+    specs = {spec.name: spec for spec in declared}
+    for tensor in inputs:
+        spec = specs[tensor.name]
+        _refuse_parameters(f"input {tensor.name!r}", tensor.parameters, _UNSUPPORTED_TENSOR_PARAMETERS)
+        if tensor.datatype != spec.datatype:
+            hint = "" if tensor.datatype in NUMPY_DTYPES else "; the datatype sent is not supported by this server"
+            raise InvalidTensorError(
+                f"input {tensor.name!r} has datatype {tensor.datatype!r}, the model expects {spec.datatype!r}{hint}"
+            )
+        if not spec.admits(tensor.shape):
+            raise InvalidTensorError(
+                f"input {tensor.name!r} has shape {list(tensor.shape)}, the model expects {list(spec.shape)}"
+            )
+
+
+def _requested_outputs(
+    requested: Sequence[pb.ModelInferRequest.InferRequestedOutputTensor], declared: Sequence[TensorSpec]
+) -> tuple[TensorSpec, ...]:
+    if not requested:
+        return tuple(declared)
+    _check_names("output", (tensor.name for tensor in requested), declared)
+    specs = {spec.name: spec for spec in declared}
+    for tensor in requested:
+        _refuse_parameters(f"output {tensor.name!r}", tensor.parameters, _UNSUPPORTED_TENSOR_PARAMETERS)
+    return tuple(specs[tensor.name] for tensor in requested)
+
+
+def _is_raw(request: pb.ModelInferRequest) -> bool:
+    blobs = len(request.raw_input_contents)
+    if not blobs:
+        return not request.inputs
+    if blobs != len(request.inputs):
+        raise InvalidRequestError(
+            f"raw_input_contents has {blobs} entries for {len(request.inputs)} inputs; it needs one per input"
+        )
+    typed = [tensor.name for tensor in request.inputs if tensor.HasField("contents")]
+    if typed:
+        raise InvalidTensorError(
+            f"input {typed[0]!r} has contents while raw_input_contents is used; a request is raw or typed as a whole"
+        )
+    return True
+
+
+def _rows(inputs: Sequence[pb.ModelInferRequest.InferInputTensor], declared: Sequence[TensorSpec]) -> int:
+    """The batch size: the first dimension of the first input, where the model declares it variable."""
+    if not declared or not declared[0].shape or declared[0].shape[0] != DYNAMIC:
+        return 1
+    return next(tensor.shape[0] for tensor in inputs if tensor.name == declared[0].name)
+
+
+def _as_declared(spec: TensorSpec, tensor: Array) -> Array:
+    """The tensor in the byte order and memory layout of the wire; no copy in the usual case."""
+    if tensor.dtype.kind != spec.dtype.kind or tensor.dtype.itemsize != spec.dtype.itemsize:
+        raise ModelFailedError(f"output {spec.name!r} has dtype {tensor.dtype}, but the model declares {spec.datatype}")
+    return tensor if spec.datatype == BYTES else np.ascontiguousarray(tensor, dtype=spec.dtype).reshape(tensor.shape)

@@ -1,0 +1,111 @@
+"""The six methods of the Open Inference Protocol."""
+
+import functools
+from importlib.metadata import version
+from typing import Final
+
+import grpc
+
+from polyglot_inference.errors import ModelNotFoundError, ModelNotReadyError, ServerDrainingError
+from polyglot_inference.lifecycle import InFlight, Lifecycle, State
+from polyglot_inference.protocol.calls import Call, CallEdge, Method
+from polyglot_inference.protocol.inference import Inference
+from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
+from polyglot_inference.repository.models import VERSION, ModelRepository, ServedModel
+from polyglot_inference.telemetry.metrics import Metrics
+from polyglot_inference.telemetry.traces import Tracing
+
+SERVER_NAME: Final = "polyglot-inference"
+
+
+class InferenceService:
+    """Answers calls from the repository's models.
+
+    Parameters
+    ----------
+    repository
+        The models.
+    lifecycle
+        Tells whether calls are taken.
+    in_flight
+        Told which calls are being served.
+    metrics, tracing
+        Told every call and every execution.
+    """
+
+    def __init__(
+        self, repository: ModelRepository, lifecycle: Lifecycle, in_flight: InFlight, metrics: Metrics, tracing: Tracing
+    ) -> None:
+        self._repository = repository
+        self._lifecycle = lifecycle
+        self._in_flight = in_flight
+        self._metrics = metrics
+        self._tracing = tracing
+
+    def handler(self, max_message_bytes: int) -> grpc.GenericRpcHandler:
+        """The gRPC handler of the service."""
+        methods: dict[str, Method] = {
+            "ServerLive": self.server_live,
+            "ServerReady": self.server_ready,
+            "ModelReady": self.model_ready,
+            "ServerMetadata": self.server_metadata,
+            "ModelMetadata": self.model_metadata,
+            "ModelInfer": self.model_infer,
+        }
+        return CallEdge(self._tracing, max_message_bytes).handler(methods, {"ModelInfer": self._observe_infer})
+
+    async def server_live(self, _request: pb.ServerLiveRequest, _call: Call) -> pb.ServerLiveResponse:
+        """True: the process answers."""
+        return pb.ServerLiveResponse(live=True)
+
+    async def server_ready(self, _request: pb.ServerReadyRequest, _call: Call) -> pb.ServerReadyResponse:
+        """True in state Ready."""
+        return pb.ServerReadyResponse(ready=self._lifecycle.state is State.READY)
+
+    async def model_ready(self, request: pb.ModelReadyRequest, _call: Call) -> pb.ModelReadyResponse:
+        """True for a loaded model; false, not an error, for an unknown one, as Triton answers."""
+        try:
+            self._repository.find(request.name, request.version)
+        except (ModelNotFoundError, ModelNotReadyError):
+            return pb.ModelReadyResponse(ready=False)
+        return pb.ModelReadyResponse(ready=self._lifecycle.state is not State.DRAINING)
+
+    async def server_metadata(self, _request: pb.ServerMetadataRequest, _call: Call) -> pb.ServerMetadataResponse:
+        """Name and version; we offer no protocol extension over gRPC."""
+        return pb.ServerMetadataResponse(name=SERVER_NAME, version=version("polyglot-inference"))
+
+    async def model_metadata(self, request: pb.ModelMetadataRequest, call: Call) -> pb.ModelMetadataResponse:
+        """Platform and tensors, from the model itself."""
+        served = self._repository.find(request.name, request.version)
+        call.model = served.name
+        tensor = pb.ModelMetadataResponse.TensorMetadata
+        return pb.ModelMetadataResponse(
+            name=served.name,
+            versions=[VERSION],
+            platform=served.model.platform,
+            inputs=[tensor(name=spec.name, datatype=spec.datatype, shape=spec.shape) for spec in served.model.inputs],
+            outputs=[tensor(name=spec.name, datatype=spec.datatype, shape=spec.shape) for spec in served.model.outputs],
+        )
+
+    async def model_infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
+        """Run a model once."""
+        if self._lifecycle.state is State.DRAINING:
+            raise ServerDrainingError(
+                "the server is shutting down; the call was not executed, send it to another replica"
+            )
+        with self._in_flight.track():
+            served = self._repository.find(request.model_name, request.model_version)
+            call.model = served.name
+            inference = Inference.of(request, served.model)
+            return await served.executor.run(functools.partial(self._execute, served, inference), call.deadline)
+
+    def _execute(self, served: ServedModel, inference: Inference) -> pb.ModelInferResponse:
+        """The part of a call that runs on the model's threads: reading and writing large tensors takes time, too."""
+        inputs = inference.tensors()
+        with self._tracing.execute_span(served.name), self._metrics.execute_seconds.labels(served.name).time():
+            results = served.model.predict(inputs, [spec.name for spec in inference.outputs])
+        self._metrics.batch_rows.labels(served.name).observe(inference.rows)
+        return inference.response(results, VERSION)
+
+    def _observe_infer(self, call: Call, status: grpc.StatusCode, seconds: float) -> None:
+        self._metrics.record_request(call.model, status, seconds)

@@ -1,0 +1,214 @@
+"""The process: `polyglot-inference --config FILE`.
+
+One event loop (uvloop), one gRPC server. It listens before the models are loaded, so that probes see Starting;
+SIGTERM and SIGINT drain it. Exit status: 0 after a drain, 1 when a model or a port cannot be had, 2 for wrong
+settings, 143 when a second signal cuts the drain short.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import grpc
+import uvloop
+from grpc_health.v1 import health_pb2_grpc
+
+from polyglot_inference.errors import ModelLoadError
+from polyglot_inference.lifecycle import InFlight, Lifecycle, State
+from polyglot_inference.protocol.health import Health
+from polyglot_inference.protocol.service import InferenceService
+from polyglot_inference.repository.models import ModelRepository
+from polyglot_inference.runtime.cpus import available_cpus
+from polyglot_inference.settings import Settings, SettingsError
+from polyglot_inference.telemetry.logs import configure_logging
+from polyglot_inference.telemetry.metrics import Metrics, serve_metrics
+from polyglot_inference.telemetry.traces import Tracing, exporter_from_environment
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_SETTINGS: Final = 2
+EXIT_CUT_SHORT: Final = 128 + signal.SIGTERM
+
+# An answer is handed to grpc-core when its call counts as done; this is the time to send it.
+_SEND_SECONDS: Final = 1.0
+_LARGEST_GRPC_LIMIT: Final = 2**31 - 1
+
+_log = logging.getLogger(__name__)
+
+
+class InferenceServer:
+    """All parts of the process, wired.
+
+    Parameters
+    ----------
+    settings
+        What to serve and where.
+    tracing
+        Makes spans; closed by its owner.
+    """
+
+    def __init__(self, settings: Settings, tracing: Tracing) -> None:
+        self.lifecycle = Lifecycle()
+        self.in_flight = InFlight()
+        self.metrics = Metrics(self.in_flight)
+        self.grpc_port = 0
+        self.metrics_port = 0
+        self._settings = settings
+        cpus = settings.runtime.cpus or available_cpus()
+        self._repository = ModelRepository(settings.models, cpus, self.metrics)
+        self._service = InferenceService(self._repository, self.lifecycle, self.in_flight, self.metrics, tracing)
+        self._server = grpc.aio.server(options=_channel_options(settings.grpc.max_message_bytes))
+        self._cleanup = contextlib.ExitStack()
+
+    async def start(self) -> None:
+        """Listen, with every model still to load.
+
+        Raises
+        ------
+        OSError
+            A port is taken or its address not ours.
+        """
+        health = Health()
+        health_pb2_grpc.add_HealthServicer_to_server(health, self._server)
+        self._server.add_generic_rpc_handlers((self._service.handler(self._settings.grpc.max_message_bytes),))
+        await self.lifecycle.observe(health.observe_state)
+        await self.lifecycle.observe(self.metrics.observe_state)
+        await self.lifecycle.observe(_log_state)
+        self._listen()
+        await self._server.start()
+
+    async def load(self) -> None:
+        """Load the models and become Ready.
+
+        Raises
+        ------
+        ModelLoadError
+            A model cannot be served.
+        """
+        await self._repository.load()
+        await self.lifecycle.ready()
+
+    async def drain(self, timeout_seconds: float) -> None:
+        """Refuse new calls and wait for those in flight, at most this long."""
+        await self.lifecycle.drain()
+        try:
+            await asyncio.wait_for(self.in_flight.idle(), timeout_seconds)
+        except TimeoutError:
+            _log.warning("Cancelled the calls still in flight", extra={"timeout_seconds": timeout_seconds})
+
+    async def stop(self, grace_seconds: float | None) -> None:
+        """Stop listening; calls in flight are cancelled after the grace."""
+        await self._server.stop(grace_seconds)
+        self._repository.close()
+        self._cleanup.close()
+
+    def _listen(self) -> None:
+        listen = self._settings.grpc
+        try:
+            self.grpc_port = self._server.add_insecure_port(f"{listen.host}:{listen.port}")
+        except RuntimeError as error:
+            raise OSError(
+                f"grpc: cannot listen on {listen.host}:{listen.port}; is the port taken? ({error})"
+            ) from error
+        scrape = self._settings.metrics
+        try:
+            metrics_server = serve_metrics(self.metrics, scrape.host, scrape.port)
+        except OSError as error:
+            raise OSError(f"metrics: cannot listen on {scrape.host}:{scrape.port}: {error}") from error
+        self._cleanup.callback(metrics_server.server_close)
+        self._cleanup.callback(metrics_server.shutdown)
+        self.metrics_port = metrics_server.server_port
+        _log.info(
+            "Listening",
+            extra={"grpc": f"{listen.host}:{self.grpc_port}", "metrics": f"{scrape.host}:{self.metrics_port}"},
+        )
+
+
+async def serve(settings: Settings, tracing: Tracing) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit status."""
+    signals: asyncio.Queue[int] = asyncio.Queue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, number)
+
+    server = InferenceServer(settings, tracing)
+    try:
+        await server.start()
+        if await _before_signal(server.load(), signals):
+            await signals.get()
+        drained = await _before_signal(server.drain(settings.drain.timeout_seconds), signals)
+        await server.stop(_SEND_SECONDS if drained else None)
+    except (ModelLoadError, OSError) as error:
+        await server.stop(None)
+        # The last line of the log becomes the pod's termination message.
+        _log.error("Cannot serve: %s", error)
+        return EXIT_FAILED
+    return EXIT_OK if drained else EXIT_CUT_SHORT
+
+
+async def _before_signal(work: Coroutine[Any, Any, None], signals: "asyncio.Queue[int]") -> bool:
+    """Whether `work` was done before a signal came; if not, it is cancelled and the signal taken."""
+    task = asyncio.ensure_future(work)
+    signalled = asyncio.ensure_future(signals.get())
+    await asyncio.wait((task, signalled), return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        signalled.cancel()
+        task.result()
+        return True
+    task.cancel()
+    return False
+
+
+async def _log_state(state: State) -> None:
+    _log.info("State is %s", state.value)
+
+
+def _channel_options(max_message_bytes: int) -> list[tuple[str, int]]:
+    return [
+        # Twice our limit: up to there the caller gets our error, which names the setting; beyond it grpc-core cuts
+        # the call off, unread.
+        ("grpc.max_receive_message_length", min(2 * max_message_bytes, _LARGEST_GRPC_LIMIT)),
+        ("grpc.max_send_message_length", _LARGEST_GRPC_LIMIT),
+        # A second process on the same port must fail, not share it.
+        ("grpc.so_reuseport", 0),
+        # Clients may ping idle connections every 10 s; by default grpc-core closes the connection of one that does
+        # ("too_many_pings").
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ]
+
+
+def _report_settings(error: SettingsError) -> int:
+    for line in str(error).splitlines():
+        print(f"polyglot-inference: {line}", file=sys.stderr)
+    return EXIT_SETTINGS
+
+
+def main() -> NoReturn:
+    """Entry point of the `polyglot-inference` command."""
+    parser = argparse.ArgumentParser(
+        prog="polyglot-inference", description="Serve models over the Open Inference Protocol v2 (gRPC)."
+    )
+    parser.add_argument(
+        "--config", type=Path, required=True, help="YAML file of settings; POLYGLOT_INFERENCE__… variables override it"
+    )
+    arguments = parser.parse_args()
+    try:
+        settings = Settings.load(arguments.config)
+        tracing = Tracing(exporter_from_environment(os.environ))
+    except SettingsError as error:
+        sys.exit(_report_settings(error))
+    configure_logging(settings.log.level)
+    status = uvloop.run(serve(settings, tracing))
+    tracing.close()
+    logging.shutdown()
+    # A model that still runs must not hold the process: the interpreter would wait for its thread, and no one can
+    # stop it.
+    os._exit(status)

@@ -1,0 +1,1 @@
+"""What operators of the process see: JSON logs, Prometheus metrics, OpenTelemetry traces."""

@@ -1,0 +1,72 @@
+"""Prometheus metrics of the process; README.md lists them."""
+
+from wsgiref.simple_server import WSGIServer
+
+import grpc
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from polyglot_inference.lifecycle import InFlight, State
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+class Metrics:
+    """All series, in a registry of their own."""
+
+    def __init__(self, in_flight: InFlight) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        self.requests = Counter(
+            "polyglot_inference_requests",
+            "ModelInfer calls by model and gRPC status; model is empty when the caller named none that is served.",
+            ["model", "code"],
+            registry=self.registry,
+        )
+        self.request_seconds = self._histogram(
+            "request_duration", "ModelInfer calls from the request read to the answer written."
+        )
+        self.queue_seconds = self._histogram("queue_duration", "Time a call waited for a thread of its model.")
+        self.execute_seconds = self._histogram("execute_duration", "Time a model ran.")
+        self.batch_rows = Histogram(
+            "polyglot_inference_batch_rows",
+            "Rows per model execution: the first dimension where the model declares it variable, else 1.",
+            ["model"],
+            buckets=_ROWS,
+            registry=self.registry,
+        )
+        Gauge(
+            "polyglot_inference_requests_in_flight", "ModelInfer calls being served.", registry=self.registry
+        ).set_function(lambda: in_flight.count)
+        self.model_load_seconds = Gauge(
+            "polyglot_inference_model_load_seconds", "Time the model took to load.", ["model"], registry=self.registry
+        )
+        self.state = Gauge(
+            "polyglot_inference_state", "1 for the state the process is in, else 0.", ["state"], registry=self.registry
+        )
+
+    def _histogram(self, name: str, documentation: str) -> Histogram:
+        return Histogram(
+            f"polyglot_inference_{name}_seconds", documentation, ["model"], buckets=_SECONDS, registry=self.registry
+        )
+
+    def record_request(self, model: str, status: grpc.StatusCode, seconds: float) -> None:
+        """Count one ModelInfer call."""
+        self.requests.labels(model, status.name).inc()
+        self.request_seconds.labels(model).observe(seconds)
+
+    async def observe_state(self, state: State) -> None:
+        """Follow the lifecycle."""
+        for candidate in State:
+            self.state.labels(candidate.value).set(candidate is state)
+
+
+def serve_metrics(metrics: Metrics, host: str, port: int) -> WSGIServer:
+    """Serve /metrics on a thread of its own; the server's `server_port` is the bound port, `shutdown()` ends it."""
+    server, _ = start_http_server(port, host, registry=metrics.registry)
+    return server

@@ -1,0 +1,113 @@
+"""OpenTelemetry traces, configured by the standard OTEL_* variables.
+
+Traces are exported when an OTLP endpoint is set and OTEL_TRACES_EXPORTER is not "none"; sampler, resource and
+batching follow OTEL_TRACES_SAMPLER, OTEL_RESOURCE_ATTRIBUTES, OTEL_SERVICE_NAME and OTEL_BSP_*. Without an exporter
+no span is recorded, but the caller's trace id still reaches logs and errors. Spans are made here and not by
+opentelemetry-instrumentation-grpc: that package is a beta which also traces every health probe and puts a proxy
+object around each call's context. Source:
+https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import grpc
+from opentelemetry import context as otel_context
+from opentelemetry import propagate, trace
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+
+from polyglot_inference.settings import SettingsError
+
+# gRPC statuses that are the server's fault. Source: OpenTelemetry semantic conventions for gRPC, "Server" spans.
+_SERVER_FAULTS = frozenset(
+    {
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DATA_LOSS,
+    }
+)
+
+
+def exporter_from_environment(environment: Mapping[str, str]) -> SpanExporter | None:
+    """The OTLP exporter that the environment asks for, or None when traces are off.
+
+    Raises
+    ------
+    SettingsError
+        The environment asks for an exporter or protocol that is not built in.
+    """
+    exporter = environment.get("OTEL_TRACES_EXPORTER", "otlp")
+    endpoint = environment.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or environment.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    disabled = environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    if exporter == "none" or not endpoint or disabled:
+        return None
+    if exporter != "otlp":
+        raise SettingsError(f"OTEL_TRACES_EXPORTER: {exporter!r} is not supported; use otlp or none")
+    protocol = environment.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or environment.get(
+        "OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"
+    )
+    if protocol != "grpc":
+        raise SettingsError(f"OTEL_EXPORTER_OTLP_PROTOCOL: {protocol!r} is not supported; use grpc")
+    return OTLPSpanExporter()
+
+
+class Tracing:
+    """Makes the spans of the process.
+
+    Parameters
+    ----------
+    exporter
+        Where finished spans go; None turns recording off.
+    """
+
+    def __init__(self, exporter: SpanExporter | None) -> None:
+        self._provider = TracerProvider() if exporter else None
+        if self._provider and exporter:
+            self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._tracer: trace.Tracer = (self._provider or trace.NoOpTracerProvider()).get_tracer("polyglot_inference")
+
+    @contextmanager
+    def server_span(self, service: str, method: str, metadata: Mapping[str, str]) -> Iterator[trace.Span]:
+        """The span of one call, current within the block, a child of the caller's span."""
+        parent = propagate.extract(metadata)
+        span = self._tracer.start_span(
+            f"{service}/{method}",
+            context=parent,
+            kind=trace.SpanKind.SERVER,
+            attributes={"rpc.system": "grpc", "rpc.service": service, "rpc.method": method},
+        )
+        token = otel_context.attach(trace.set_span_in_context(span, parent))
+        try:
+            yield span
+        finally:
+            otel_context.detach(token)
+            span.end()
+
+    @contextmanager
+    def execute_span(self, model: str) -> Iterator[trace.Span]:
+        """The span of one model execution, a child of the current one."""
+        with self._tracer.start_as_current_span("execute", attributes={"polyglot.model.name": model}) as span:
+            yield span
+
+    def close(self) -> None:
+        """Export what is buffered; the exporter's own timeout bounds it."""
+        if self._provider:
+            self._provider.shutdown()
+
+
+def record_status(span: trace.Span, status: grpc.StatusCode, message: str) -> None:
+    """Set the call's gRPC status on its server span."""
+    span.set_attribute("rpc.grpc.status_code", status.value[0])
+    if status in _SERVER_FAULTS:
+        span.set_status(trace.StatusCode.ERROR, message)
+
+
+def current_trace_id() -> str:
+    """The trace id of the current call as 32 hex digits, or the empty string outside any trace."""
+    span = trace.get_current_span().get_span_context()
+    return trace.format_trace_id(span.trace_id) if span.is_valid else ""
