@@ -5,7 +5,7 @@ import json
 from tests import digits as example
 from tests.e2e.clients import ClientPod, ClientPods
 from tests.e2e.cluster import Command
-from tests.e2e.services import Service
+from tests.e2e.services import EXAMPLES, Service
 
 
 def infer(client: ClientPod, service: Service, model: str, body: object) -> object:
@@ -21,7 +21,7 @@ print(urllib.request.urlopen(request, timeout=15).read().decode())
 
 def test_a_python_class_answers(kubectl: Command, client_pods: ClientPods) -> None:
     service = Service(kubectl, client_pods.namespace, "text-statistics")
-    service.apply("python-model/python-model.yaml")
+    kubectl("apply", "-n", service.namespace, "-k", str(EXAMPLES / "python-model"))
     client = client_pods.start("python-client", mesh=False)
     service.wait_ready()
     body = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [2], "data": ["one two three", "größer"]}]}
