@@ -1,7 +1,5 @@
 """Images and pods that the platform's own tests use: only what the add-ons brought along."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

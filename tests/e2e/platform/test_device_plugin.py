@@ -1,7 +1,5 @@
 """The device plugin: GPUs that the real kubelet counts, hands out and takes back."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """The mesh: sidecars, mutual TLS and authorisation by service account."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from typing import Any
@@ -15,8 +13,8 @@ from tests.e2e.platform.pods import Pod, Pods
 @pytest.fixture(scope="module")
 def server(kubectl: Command, pods: Pods, server_image: str) -> str:
     """The URL of a server in the mesh that admits mutual TLS from the service account `friend` alone."""
-    listen = {"env": [{"name": "JAEGER_LISTEN_HOST", "value": "0.0.0.0"}]}
-    pods.start("server", server_image, command=(), mesh=True, container=listen)
+    pod_address = {"name": "JAEGER_LISTEN_HOST", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
+    pods.start("server", server_image, command=(), mesh=True, container={"env": [pod_address]})
     objects: list[dict[str, Any]] = [
         {
             "apiVersion": "v1",

@@ -1,18 +1,15 @@
 """Jaeger: spans in by OTLP, traces out on the host's port 16686."""
 
-from __future__ import annotations
-
 import json
 import secrets
 import time
-import urllib.error
-import urllib.request
 from typing import Any
 
 import pytest
 
 from tests.e2e.cluster import eventually
 from tests.e2e.platform.pods import Pods
+from tests.http import call
 
 QUERY = "http://127.0.0.1:16686"
 
@@ -32,16 +29,10 @@ def span_export(service: str, trace: str) -> str:
     return json.dumps({"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": [span]}]}]})
 
 
-def read_trace(trace: str) -> dict[str, Any]:
+def read_trace(trace: str) -> list[Any]:
     """The trace by Jaeger's API; empty while Jaeger does not know it."""
-    try:
-        with urllib.request.urlopen(f"{QUERY}/api/traces/{trace}", timeout=5) as answer:
-            found: dict[str, Any] = json.load(answer)
-            return found
-    except urllib.error.HTTPError as error:
-        if error.code == 404:
-            return {}
-        raise
+    reply = call(f"{QUERY}/api/traces/{trace}")
+    return list(reply.json()["data"]) if reply.status == 200 else []
 
 
 def test_a_span_sent_by_otlp_is_read_back_on_the_host(pods: Pods, tool_image: str) -> None:
@@ -51,8 +42,7 @@ def test_a_span_sent_by_otlp_is_read_back_on_the_host(pods: Pods, tool_image: st
         "curl", "--silent", "--show-error", "--fail", "--header", "Content-Type: application/json",
         "--data", span_export(service, trace), "http://jaeger.observability.svc.cluster.local:4318/v1/traces",
     )  # fmt: skip
-    answer = eventually(lambda: read_trace(trace), bool, 20, f"trace {trace}")
-    (found,) = answer["data"]
+    (found,) = eventually(lambda: read_trace(trace), bool, 20, f"trace {trace}")
     assert [span["operationName"] for span in found["spans"]] == ["platform-test"]
     assert {process["serviceName"] for process in found["processes"].values()} == {service}
 

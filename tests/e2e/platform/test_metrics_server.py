@@ -1,7 +1,5 @@
 """metrics-server: what autoscalers and `kubectl top` read."""
 
-from __future__ import annotations
-
 import json
 
 from tests.e2e.cluster import Command, eventually

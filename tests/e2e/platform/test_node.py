@@ -1,7 +1,5 @@
 """The node: Kubernetes itself, name resolution and storage."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from typing import Any
