@@ -101,7 +101,7 @@ fmt: tools  ## Format all Python and Go code
 ##@ Tests, by what they need
 .PHONY: test-unit test-component test-cluster
 test-unit: venv  ## Pure tests of every package and module; seconds
-	for package in $(PACKAGES); do pytest $$package/tests --junitxml=$(REPORTS)/unit-$${package##*/}.xml; done
+	for package in $(PACKAGES) bench; do pytest $$package/tests --junitxml=$(REPORTS)/unit-$${package##*/}.xml; done
 	for module in $(GO_MODULES); do $(PY) tests/levels.py go $(REPORTS)/unit-$${module##*/}.json $$module; done
 
 test-component: venv  ## The real gateway and the real inference server over a socket
@@ -113,7 +113,7 @@ test-cluster: install  ## Everything on the kind cluster
 ##@ Benchmarks
 .PHONY: bench-first-light
 bench-first-light: install  ## Throughput, latency and CPU per request of examples/digits, with and without mesh
-	$(PY) bench/first_light/run.py
+	$(PY) -m bench.first_light.run
 
 .PHONY: help
 help:  ## List all targets

@@ -23,7 +23,12 @@ class Reply:
 
 
 def call(
-    url: str, body: object = None, *, method: str | None = None, headers: dict[str, str] | None = None, timeout: float = 15
+    url: str,
+    body: object = None,
+    *,
+    method: str | None = None,
+    headers: dict[str, str] | None = None,
+    timeout: float = 15,
 ) -> Reply:
     """Send one request, with `body` as JSON unless it is bytes; return the reply whatever its status.
 

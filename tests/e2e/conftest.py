@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.cluster import Command, bound
 from tests.e2e.clients import ClientPods
+from tests.e2e.cluster import Command, bound
 from tests.e2e.services import DEMO_NAMESPACE, Service
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,7 +76,7 @@ def module_namespace(kubectl: Command) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def images() -> dict[str, str]:
-    """References of the project's images, as `make images` loaded them: OPERATOR_IMAGE, GATEWAY_IMAGE, INFERENCE_IMAGE."""
+    """References of the images that `make images` loaded, by OPERATOR_IMAGE, GATEWAY_IMAGE and INFERENCE_IMAGE."""
     lines = (ROOT / ".bin" / "images.env").read_text().splitlines()
     return dict(line.split("=", 1) for line in lines if line)
 

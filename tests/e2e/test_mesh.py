@@ -19,7 +19,8 @@ except grpc.RpcError as error:
 """
 CALL_GATEWAY = f"""
 import urllib.request
-print(urllib.request.urlopen("http://digits-gateway.{DEMO_NAMESPACE}.svc.cluster.local:8000/v2/health/ready", timeout=10).status)
+url = "http://digits-gateway.{DEMO_NAMESPACE}.svc.cluster.local:8000/v2/health/ready"
+print(urllib.request.urlopen(url, timeout=10).status)
 """
 
 
