@@ -1,0 +1,102 @@
+// Package apierr is every way a call through the gateway can fail: the stable code, the HTTP and gRPC status and the text
+// that a caller gets, over REST as {"error", "code", "traceId"}.
+package apierr
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// CodeTrailer is the trailing metadata in which a backend, and the gateway itself, names the code of a failed call.
+const CodeTrailer = "x-error-code"
+
+// codeForm keeps whatever a backend sends fit for logs and metric labels.
+var codeForm = regexp.MustCompile(`^[A-Z][A-Z0-9_]{0,63}$`)
+
+// Error is a failed call. The message is for the caller: it names what is at fault and what to do.
+type Error struct {
+	Code    string
+	HTTP    int
+	GRPC    codes.Code
+	Message string
+	cause   error
+}
+
+// New makes an error of one of this package's codes; the format's %w, if any, is what errors.Is and errors.As find.
+// A code outside the table of codes is a fault of the program and reads as INTERNAL.
+func New(code, format string, args ...any) *Error {
+	definition, ok := byCode[code]
+	if !ok {
+		definition = byCode[Internal]
+	}
+	text := fmt.Errorf(format, args...)
+	return &Error{Code: definition.Code, HTTP: definition.HTTP, GRPC: definition.GRPC, Message: text.Error(), cause: errors.Unwrap(text)}
+}
+
+func (e *Error) Error() string { return e.Message }
+
+// Unwrap returns what New's format wrapped with %w, or nil.
+func (e *Error) Unwrap() error { return e.cause }
+
+// GRPCStatus makes the error a gRPC status of its own, so that a gRPC handler can return it.
+func (e *Error) GRPCStatus() *status.Status { return status.New(e.GRPC, e.Message) }
+
+// From finds the Error in err, or makes one: gRPC and context errors keep their status, anything else is INTERNAL.
+func From(err error) *Error {
+	return FromCall(err, nil)
+}
+
+// FromCall is From for the error of a gRPC call, whose trailer may name the code.
+func FromCall(err error, trailer metadata.MD) *Error {
+	if err == nil {
+		return nil
+	}
+	var known *Error
+	if errors.As(err, &known) {
+		return known
+	}
+	if reported, ok := status.FromError(err); ok {
+		return fromStatus(reported, trailer)
+	}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return New(DeadlineExceeded, "the deadline passed before the answer: %w", err)
+	case errors.Is(err, context.Canceled):
+		return New(Cancelled, "the caller went away before the answer: %w", err)
+	}
+	return New(Internal, "%w", err)
+}
+
+func fromStatus(reported *status.Status, trailer metadata.MD) *Error {
+	definition, ok := byStatus[reported.Code()]
+	if !ok {
+		definition = byCode[Unknown]
+	}
+	failure := &Error{Code: definition.Code, HTTP: definition.HTTP, GRPC: definition.GRPC, Message: reported.Message(), cause: reported.Err()}
+	if failure.Message == "" {
+		failure.Message = definition.Meaning
+	}
+	if code := codeIn(trailer); code != "" {
+		failure.Code = code
+		if own, ok := byCode[code]; ok && own.GRPC == failure.GRPC {
+			failure.HTTP = own.HTTP
+		}
+	}
+	return failure
+}
+
+// codeIn is the code that a backend sent, kept even where this gateway is older than the code; "" if there is none.
+func codeIn(trailer metadata.MD) string {
+	for _, code := range trailer.Get(CodeTrailer) {
+		if codeForm.MatchString(code) {
+			return code
+		}
+	}
+	return ""
+}

@@ -1,0 +1,108 @@
+package apierr
+
+import (
+	"net/http"
+
+	"google.golang.org/grpc/codes"
+)
+
+// Codes of failed calls. They are part of the interface: added, never renamed.
+//
+// The first group is shared with the inference server, which sends them in the trailer `x-error-code`; the second is the
+// gateway's own; the third names gRPC statuses that arrive without a code.
+const (
+	InvalidRequest     = "INVALID_REQUEST"
+	InvalidTensor      = "INVALID_TENSOR"
+	ModelNotFound      = "MODEL_NOT_FOUND"
+	ModelNotReady      = "MODEL_NOT_READY"
+	ServerDraining     = "SERVER_DRAINING"
+	MessageTooLarge    = "MESSAGE_TOO_LARGE"
+	DeadlineExceeded   = "DEADLINE_EXCEEDED"
+	Unsupported        = "UNSUPPORTED"
+	ModelFailed        = "MODEL_FAILED"
+	Internal           = "INTERNAL"
+	RouteNotFound      = "ROUTE_NOT_FOUND"
+	MethodNotAllowed   = "METHOD_NOT_ALLOWED"
+	UnsupportedCoding  = "UNSUPPORTED_CODING"
+	Unrepresentable    = "UNREPRESENTABLE"
+	Unavailable        = "UNAVAILABLE"
+	Cancelled          = "CANCELLED"
+	InvalidArgument    = "INVALID_ARGUMENT"
+	NotFound           = "NOT_FOUND"
+	Unimplemented      = "UNIMPLEMENTED"
+	ResourceExhausted  = "RESOURCE_EXHAUSTED"
+	PermissionDenied   = "PERMISSION_DENIED"
+	Unauthenticated    = "UNAUTHENTICATED"
+	AlreadyExists      = "ALREADY_EXISTS"
+	FailedPrecondition = "FAILED_PRECONDITION"
+	OutOfRange         = "OUT_OF_RANGE"
+	Aborted            = "ABORTED"
+	DataLoss           = "DATA_LOSS"
+	Unknown            = "UNKNOWN"
+)
+
+// statusClientClosedRequest is what nginx logs when the caller hung up; net/http has no name for it.
+const statusClientClosedRequest = 499
+
+// Definition is one row of the table of codes.
+type Definition struct {
+	Code    string
+	HTTP    int
+	GRPC    codes.Code
+	Meaning string
+}
+
+// Definitions is the one table of codes: HTTP status and gRPC status as Triton maps them
+// (https://github.com/triton-inference-server/server/blob/main/docs/protocol/README.md), plus those of a gateway.
+// Where several codes share a gRPC status, a call that failed with the bare status gets the last of them.
+var Definitions = []Definition{
+	{InvalidRequest, http.StatusBadRequest, codes.InvalidArgument, "the request contradicts itself, the protocol or the model's metadata"},
+	{InvalidTensor, http.StatusBadRequest, codes.InvalidArgument, "one tensor of the request is wrong; the text names it"},
+	{Unrepresentable, http.StatusBadRequest, codes.InvalidArgument, "the result has no JSON form (FP16, BF16, NaN, infinity, text that is not UTF-8); call by gRPC"},
+	{InvalidArgument, http.StatusBadRequest, codes.InvalidArgument, "a backend refused the request and sent no code"},
+	{ModelNotFound, http.StatusNotFound, codes.NotFound, "no model of that name, or not in that version"},
+	{NotFound, http.StatusNotFound, codes.NotFound, "a backend does not know what was named and sent no code"},
+	{ModelNotReady, http.StatusServiceUnavailable, codes.Unavailable, "the model is unknown or still loading"},
+	{ServerDraining, http.StatusServiceUnavailable, codes.Unavailable, "a backend is shutting down; this call was not executed"},
+	{Unavailable, http.StatusServiceUnavailable, codes.Unavailable, "no backend could be reached"},
+	{MessageTooLarge, http.StatusRequestEntityTooLarge, codes.ResourceExhausted, "a request or response exceeds the limit on its size"},
+	{ResourceExhausted, http.StatusTooManyRequests, codes.ResourceExhausted, "a limit was reached; try again later"},
+	{DeadlineExceeded, http.StatusGatewayTimeout, codes.DeadlineExceeded, "the caller's deadline, or the default one, passed"},
+	{Cancelled, statusClientClosedRequest, codes.Canceled, "the caller went away before the answer"},
+	{RouteNotFound, http.StatusNotFound, codes.Unimplemented, "no such path"},
+	{MethodNotAllowed, http.StatusMethodNotAllowed, codes.Unimplemented, "the path exists, with other methods; see the header Allow"},
+	{UnsupportedCoding, http.StatusUnsupportedMediaType, codes.Unimplemented, "the request body is compressed; send it as it is"},
+	{Unsupported, http.StatusNotImplemented, codes.Unimplemented, "a part of the protocol that is not offered"},
+	{Unimplemented, http.StatusNotImplemented, codes.Unimplemented, "a backend does not offer this call and sent no code"},
+	{PermissionDenied, http.StatusForbidden, codes.PermissionDenied, "the caller may not do this"},
+	{Unauthenticated, http.StatusUnauthorized, codes.Unauthenticated, "the caller did not say who it is"},
+	{ModelFailed, http.StatusInternalServerError, codes.Internal, "the model raised, or answered something other than it declares"},
+	{Internal, http.StatusInternalServerError, codes.Internal, "a fault of the gateway or of a backend"},
+	{AlreadyExists, http.StatusBadRequest, codes.AlreadyExists, "a backend has what was to be created, and sent no code"},
+	{FailedPrecondition, http.StatusBadRequest, codes.FailedPrecondition, "a backend is not in the state the call needs, and sent no code"},
+	{OutOfRange, http.StatusBadRequest, codes.OutOfRange, "a backend refused a value, and sent no code"},
+	{Aborted, http.StatusInternalServerError, codes.Aborted, "a backend gave up the call, and sent no code"},
+	{DataLoss, http.StatusInternalServerError, codes.DataLoss, "a backend lost data, and sent no code"},
+	{Unknown, http.StatusInternalServerError, codes.Unknown, "a backend failed without saying how"},
+}
+
+var (
+	byCode   = indexByCode()
+	byStatus = indexByStatus()
+)
+
+func indexByCode() map[string]Definition {
+	index := make(map[string]Definition, len(Definitions))
+	for _, definition := range Definitions {
+		index[definition.Code] = definition
+	}
+	return index
+}
+
+func indexByStatus() map[codes.Code]Definition {
+	index := make(map[codes.Code]Definition, len(Definitions))
+	for _, definition := range Definitions {
+		index[definition.GRPC] = definition
+	}
+	return index
+}
