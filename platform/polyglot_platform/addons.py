@@ -1,9 +1,12 @@
 """What the cluster needs beside Kubernetes: applied together, waited for once."""
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from polyglot_platform import components as c
 from polyglot_platform import pins, recipes
@@ -13,6 +16,7 @@ from polyglot_platform.images import Images
 from polyglot_platform.places import Places
 from polyglot_platform.process import run
 from polyglot_platform.progress import Progress
+from polyglot_platform.readiness import unready
 from polyglot_platform.workshop import Workshop
 
 READY_SECONDS = 180
@@ -68,8 +72,8 @@ class Addons:
         self._progress = progress
         self._workshop = workshop
 
-    def apply(self, names: AddonImages) -> None:
-        """Bring every add-on to its declared state and wait until all of them serve."""
+    def apply(self, names: AddonImages, node_start: datetime) -> None:
+        """Bring every add-on to its declared state and wait until all of them serve on the running node."""
         with ThreadPoolExecutor() as pool:
             jobs = [
                 pool.submit(self._apply_istio, names),
@@ -81,7 +85,7 @@ class Addons:
             for job in jobs:
                 job.result()
         with self._progress.step("add-ons", "ready"):
-            self._wait()
+            self._wait(node_start)
 
     def _apply_istio(self, names: AddonImages) -> None:
         settings = {
@@ -124,7 +128,7 @@ class Addons:
         command = ["kubectl", "--context", CONTEXT, "--namespace", "kube-system", "scale", "deployment/coredns"]
         self._run("coredns", [*command, "--replicas=1"])
 
-    def _wait(self) -> None:
+    def _wait(self, node_start: datetime) -> None:
         deadline = time.monotonic() + READY_SECONDS
         for namespace, workload in WORKLOADS:
             left = max(1, int(deadline - time.monotonic()))
@@ -132,11 +136,19 @@ class Addons:
             try:
                 self._run("wait", [*command, f"--timeout={left}s"])
             except CommandError as failure:
-                raise PlatformError(
-                    f"{workload} in {namespace} was not ready after {READY_SECONDS} s:\n    {failure.output.strip()}",
-                    f"look at `kubectl --context {CONTEXT} --namespace {namespace} describe {workload}` and its pods; "
-                    "`make cluster` goes on from here",
-                ) from failure
+                raise _not_ready(f"{namespace}/{workload}: {failure.output.strip()}") from failure
+        while waiting := unready(self._pods(), node_start):
+            if time.monotonic() > deadline:
+                raise _not_ready(", ".join(waiting))
+            time.sleep(0.3)
+
+    def _pods(self) -> list[dict[str, Any]]:
+        """All pods of the add-ons' namespaces."""
+        pods: list[dict[str, Any]] = []
+        for namespace in sorted({namespace for namespace, _ in WORKLOADS}):
+            kubectl = [str(self._places.bin / "kubectl"), "--context", CONTEXT]
+            pods += json.loads(run([*kubectl, "--namespace", namespace, "get", "pods", "--output=json"]))["items"]
+        return pods
 
     def _run(self, name: str, command: list[str], text_in: str | None = None) -> None:
         """Run a tool of .bin with its output in the add-on's log."""
@@ -145,3 +157,10 @@ class Addons:
 
     def _folder(self, name: str) -> Path:
         return self._places.platform / "addons" / name
+
+
+def _not_ready(what: str) -> PlatformError:
+    return PlatformError(
+        f"not ready after {READY_SECONDS} s: {what}",
+        f"look at it with `kubectl --context {CONTEXT} describe`; `make cluster` goes on from here",
+    )

@@ -50,7 +50,7 @@ class Platform:
             self.kind_cluster.ensure(None, config)
             names = upstream_images(device_plugin)
             self.kind_cluster.load([device_plugin])
-        Addons(self.places, self.progress, self.workshop).apply(names)
+        Addons(self.places, self.progress, self.workshop).apply(names, self.kind_cluster.started_at())
 
     def images(self) -> None:
         """Build the operator, gateway and inference images, load them, write .bin/images.env."""

@@ -4,7 +4,7 @@ import json
 import socket
 import time
 from collections.abc import Mapping
-from pathlib import Path
+from datetime import datetime
 from typing import Any
 
 import yaml
@@ -23,7 +23,7 @@ CONTAINER = f"{NAME}-control-plane"
 COMPLETE = "/kind/complete"
 """A file in the node that exists once `kind create cluster` has finished: an interrupted creation is no cluster."""
 
-RECOVERY_SECONDS = 60
+RECOVERY_SECONDS = 30
 
 
 class Cluster:
@@ -64,6 +64,10 @@ class Cluster:
                     log=self._places.log("kind-load"),
                 )
 
+    def started_at(self) -> datetime:
+        """When the node's container last started."""
+        return datetime.fromisoformat(run(["docker", "inspect", "--format", "{{.State.StartedAt}}", CONTAINER]).strip())
+
     def describe(self) -> str:
         """One line on the state of the node, for `status`."""
         state = self._container_state()
@@ -83,25 +87,27 @@ class Cluster:
 
     def _repair(self, node_image: str | None, config: Mapping[str, Any], state: str) -> None:
         """Least first: start the container, then restart its services, then make a new cluster."""
+        subject, log = f"cluster {NAME}", self._places.log("kind-repair")
         if state != "running":
-            with self._progress.step(f"cluster {NAME}", f"node container was {state}: started again"):
-                run(["docker", "start", CONTAINER], log=self._places.log("kind-repair"))
-            if self._complete() and self._recovers():
+            with self._progress.step(subject, f"node container was {state}: started again"):
+                run(["docker", "start", CONTAINER], log=log)
+        if self._complete():
+            self._progress.say(subject, "waiting for its API server")
+            if self._recovers(RECOVERY_SECONDS):
                 return
-        elif self._complete():
-            with self._progress.step(f"cluster {NAME}", "API server was silent: node services restarted"):
+            with self._progress.step(subject, "API server was silent: node services restarted"):
                 succeeds(["docker", "exec", CONTAINER, "systemctl", "restart", "containerd", "kubelet"])
-            if self._recovers():
+            if self._recovers(RECOVERY_SECONDS):
                 return
-        self._progress.say(f"cluster {NAME}", "beyond repair or never finished: deleting and creating it anew")
+        self._progress.say(subject, "beyond repair or never finished: deleting it and creating it anew")
         self.delete()
         self._create(node_image, config)
 
     def _complete(self) -> bool:
         return succeeds(["docker", "exec", CONTAINER, "test", "-e", COMPLETE])
 
-    def _recovers(self) -> bool:
-        deadline = time.monotonic() + RECOVERY_SECONDS
+    def _recovers(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if self._answers():
                 return True
@@ -135,7 +141,7 @@ def require_free_ports(addresses: list[tuple[str, int]]) -> None:
     if taken:
         raise PlatformError(
             f"another program listens on {', '.join(taken)}, which the cluster publishes",
-            f"find it with `ss -ltnp` and stop it, or change the host ports in {Path('kind-config.yaml')}",
+            "find it with `ss -ltnp` and stop it, or change hostPort in kind-config.yaml",
         )
 
 

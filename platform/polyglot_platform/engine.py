@@ -74,6 +74,12 @@ def lacks_capability(status: str, bit: int = CAP_SYS_RESOURCE) -> bool:
 
 
 def _start(places: Places, log: Path) -> None:
+    if (pid := _our_engine(places)) is not None:
+        raise PlatformError(
+            f"the Docker engine that was started here (pid {pid}) runs and does not answer",
+            f"read {log}; if it hangs, end it with `kill -9 {pid}` and run this again",
+        )
+    _pid_file(places).unlink(missing_ok=True)  # of a killed engine: dockerd refuses to start over it
     command = ["dockerd", f"--pidfile={_pid_file(places)}"]
     if lacks_capability(Path("/proc/self/status").read_text()):
         runtime = places.platform / "engine" / "runc-bounded"

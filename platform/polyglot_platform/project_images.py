@@ -55,17 +55,21 @@ class ProjectImages:
 
     def ensure(self, wanted: Sequence[ProjectImage]) -> list[str]:
         """References of images that are in the engine afterwards."""
-        references = []
-        for image in wanted:
-            files = self._sources(image)
-            base = self._base(image)
-            reference = f"polyglot/{image.name}:{self._key(image, files, base)}"
+        references = [self.reference(image) for image in wanted]
+        for image, reference in zip(wanted, references, strict=True):
             if not exists(reference):
+                base = self._images.ensure([image.base])[0] if self._source is Source.SOURCE else ""
                 with self._progress.step(f"image {image.name}", f"built: {reference}"):
-                    self._build(image, files, base, reference)
+                    self._build(image, base, reference)
             self._images.use(reference)
-            references.append(reference)
         return references
+
+    def reference(self, image: ProjectImage) -> str:
+        """`polyglot/NAME:HASH` of the working tree as it is, built or not."""
+        compiler = golang.go_version() if image.go_package else ""
+        base = self._images.reference(image.base) if self._source is Source.SOURCE else ""
+        content = digest_tree(self._places.root, self._files(image))
+        return f"polyglot/{image.name}:{digest(image.name, base, compiler, content)}"
 
     def publish(self, cluster: Cluster) -> dict[str, str]:
         """Build the product's images, load them into the node, and record their names in .bin/images.env."""
@@ -79,7 +83,7 @@ class ProjectImages:
         (self._places.bin / "images.env").write_text(lines)
         return variables
 
-    def _sources(self, image: ProjectImage) -> list[Path]:
+    def _files(self, image: ProjectImage) -> list[Path]:
         """What the image is made of: files that git knows or would add, without tests and prose."""
         folder = self._places.root / image.folder
         if not (folder / "Dockerfile").is_file():
@@ -91,14 +95,7 @@ class ProjectImages:
         listed = [self._places.root / name for name in run(command, cwd=self._places.root).split("\0") if name]
         return [path for path in listed if path.is_file() and _is_input(path.relative_to(folder))]
 
-    def _key(self, image: ProjectImage, files: list[Path], base: str) -> str:
-        compiler = golang.go_version() if image.go_package else ""
-        return digest(repr(image.name), base, compiler, digest_tree(self._places.root, files))
-
-    def _base(self, image: ProjectImage) -> str:
-        return self._images.ensure([image.base])[0] if self._source is Source.SOURCE else ""
-
-    def _build(self, image: ProjectImage, files: list[Path], base: str, reference: str) -> None:
+    def _build(self, image: ProjectImage, base: str, reference: str) -> None:
         log = self._places.log(reference.replace("/", "_").replace(":", "-"))
         folder = self._places.root / image.folder
         with tempfile.TemporaryDirectory(dir=self._places.cache) as scratch:
@@ -109,7 +106,7 @@ class ProjectImages:
                 command = ["go", "build", "-ldflags", flags, "-o", str(context / image.name), image.go_package]
                 run(command, cwd=folder, env=golang.ENVIRONMENT, log=log)
             else:
-                for file in files:
+                for file in self._files(image):
                     copy = context / file.relative_to(self._places.root)
                     copy.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copy(file, copy)

@@ -75,13 +75,13 @@ class Workshop:
         return folder
 
 
-def require_disk(folder: Path) -> None:
+def require_disk(folder: Path, needed: int = DISK_NEEDED) -> None:
     """Refuse to start a cold build that would fill the disk half-way."""
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
-    if free < DISK_NEEDED:
+    if free < needed:
         raise PlatformError(
-            f"{free / 2**30:.0f} GiB are free at {folder}; a build from source needs {DISK_NEEDED / 2**30:.0f}",
+            f"{free / 2**30:.0f} GiB are free at {folder}; a build from source needs {needed / 2**30:.0f}",
             "free disk space (`docker system prune`, `go clean -modcache`), or point XDG_CACHE_HOME at a larger disk",
         )
 
