@@ -101,7 +101,7 @@ class InferenceServer:
         try:
             await asyncio.wait_for(self.in_flight.idle(), timeout_seconds)
         except TimeoutError:
-            _log.warning("Cancelled the calls still in flight", extra={"timeout_seconds": timeout_seconds})
+            _log.warning("Cancelling the calls still in flight", extra={"timeout_seconds": timeout_seconds})
 
     async def stop(self, grace_seconds: float | None) -> None:
         """Stop listening; calls in flight are cancelled after the grace."""
@@ -153,11 +153,13 @@ async def serve(settings: Settings, tracing: Tracing) -> int:
 
 
 async def _before_signal(work: Coroutine[Any, Any, None], signals: "asyncio.Queue[int]") -> bool:
-    """Whether `work` was done before a signal came; if not, it is cancelled and the signal taken."""
+    """Whether `work` was done when a signal came; if not, it is cancelled and the signal taken."""
     task = asyncio.ensure_future(work)
     signalled = asyncio.ensure_future(signals.get())
     await asyncio.wait((task, signalled), return_when=asyncio.FIRST_COMPLETED)
     if task.done():
+        if signalled.done():  # at the same time: the signal is for what comes next
+            signals.put_nowait(signalled.result())
         signalled.cancel()
         task.result()
         return True

@@ -38,12 +38,12 @@ Context = grpc.aio.ServicerContext[bytes, bytes]
 class Call:
     """What a method knows of its call beside the request.
 
-    `deadline` is in monotonic seconds, None without one. `model` is filled in by the method once it is found, for log
-    lines.
+    `deadline` is in monotonic seconds, None without one. The method fills in `model` and `version` once they are found.
     """
 
     deadline: float | None
     model: str = ""
+    version: str = ""
 
 
 Method = Callable[[Any, Call], Awaitable[Message]]
@@ -113,7 +113,7 @@ class CallEdge:
                 finally:
                     record_status(span, status, text)
                     if call.model:
-                        span.set_attribute("polyglot.model.name", call.model)
+                        span.set_attributes({"polyglot.model.name": call.model, "polyglot.model.version": call.version})
                     if observe:
                         observe(call, status, time.perf_counter() - started)
 

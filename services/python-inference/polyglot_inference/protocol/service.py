@@ -1,7 +1,7 @@
 """The six methods of the Open Inference Protocol."""
 
 import functools
-from importlib.metadata import version
+from importlib import metadata
 from typing import Final
 
 import grpc
@@ -72,12 +72,11 @@ class InferenceService:
 
     async def server_metadata(self, _request: pb.ServerMetadataRequest, _call: Call) -> pb.ServerMetadataResponse:
         """Name and version; we offer no protocol extension over gRPC."""
-        return pb.ServerMetadataResponse(name=SERVER_NAME, version=version("polyglot-inference"))
+        return pb.ServerMetadataResponse(name=SERVER_NAME, version=metadata.version("polyglot-inference"))
 
     async def model_metadata(self, request: pb.ModelMetadataRequest, call: Call) -> pb.ModelMetadataResponse:
         """Platform and tensors, from the model itself."""
-        served = self._repository.find(request.name, request.version)
-        call.model = served.name
+        served = self._find(request.name, request.version, call)
         tensor = pb.ModelMetadataResponse.TensorMetadata
         return pb.ModelMetadataResponse(
             name=served.name,
@@ -94,10 +93,14 @@ class InferenceService:
                 "the server is shutting down; the call was not executed, send it to another replica"
             )
         with self._in_flight.track():
-            served = self._repository.find(request.model_name, request.model_version)
-            call.model = served.name
+            served = self._find(request.model_name, request.model_version, call)
             inference = Inference.of(request, served.model)
             return await served.executor.run(functools.partial(self._execute, served, inference), call.deadline)
+
+    def _find(self, name: str, version: str, call: Call) -> ServedModel:
+        served = self._repository.find(name, version)
+        call.model, call.version = served.name, VERSION
+        return served
 
     def _execute(self, served: ServedModel, inference: Inference) -> pb.ModelInferResponse:
         """The part of a call that runs on the model's threads: reading and writing large tensors takes time, too."""
