@@ -277,10 +277,15 @@ class Metadata(Part):
     """The part of the object's metadata that the operator reads."""
 
     name: str
+    """Name of the service."""
     namespace: str = "default"
+    """Namespace of the service."""
     uid: str = ""
+    """Identity of this object, as opposed to a later one of the same name."""
     generation: int = 0
+    """Counts changes of the spec."""
     deletion_timestamp: str | None = None
+    """When deletion was asked for."""
 
 
 class PolyglotService(Part):

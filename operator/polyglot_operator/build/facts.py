@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import ClassVar, Final
 
-# Revision of the pod templates that new Deployments get. A Deployment keeps the revision it was made with,
-# so that an operator upgrade restarts no pod: raise it with every change of a template and keep building the old ones.
+from pydantic import ConfigDict
+from pydantic.alias_generators import to_camel
+
+# Revision of the pod templates, and of the settings they mount, that new Deployments get. A Deployment keeps the
+# revision it was made with, so that an operator upgrade restarts no pod: raise it with every change of a template, and
+# keep building the old ones.
 TEMPLATE_REVISION: Final = 1
+
+# For facts that are read from a file: written like a resource's fields, and nothing unknown.
+_FILE = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
 
 
 class MeshPhase(StrEnum):
@@ -44,6 +51,8 @@ class MeshPhase(StrEnum):
 class Images:
     """Images of components whose spec names none."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = _FILE
+
     gateway: str
     inference: str
 
@@ -56,6 +65,8 @@ class Capabilities:
     `tracing_provider` tells whether the mesh has the extension provider `otel`; None when that can't be read.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = _FILE
+
     istio: tuple[str, ...] | None = None
     tracing_provider: bool | None = None
     metrics_api: bool = False
@@ -65,6 +76,8 @@ class Capabilities:
 @dataclass(frozen=True, slots=True)
 class Facts:
     """Everything outside the spec that a child depends on."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _FILE
 
     owner_uid: str
     images: Images

@@ -1,0 +1,177 @@
+"""The `polyglot` command.
+
+Exit status: 0 done; 1 the input is no valid PolyglotService, or the facts are wrong; 2 the command line is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from polyglot_operator.api import groups
+from polyglot_operator.api.crd import custom_resource_definition
+from polyglot_operator.api.model import InvalidService, PolyglotService, parse
+from polyglot_operator.api.text import to_yaml
+from polyglot_operator.build import canonical, children
+from polyglot_operator.build.facts import Capabilities, Facts, Images, MeshPhase
+from polyglot_operator.build.pod import UnknownTemplateRevisionError
+
+# What `render` assumes where --facts says nothing: a cluster that can do everything.
+RENDER_FACTS = Facts(
+    owner_uid="00000000-0000-0000-0000-000000000000",
+    images=Images(gateway="polyglot/gateway:latest", inference="polyglot/inference:latest"),
+    capabilities=Capabilities(
+        istio=("networking.istio.io/v1", "security.istio.io/v1", "telemetry.istio.io/v1"),
+        tracing_provider=True,
+        metrics_api=True,
+        image_volumes=True,
+    ),
+    mesh=MeshPhase.STRICT,
+)
+
+
+class InputError(Exception):
+    """A file can't be used; the text says where and why."""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    arguments = _parser().parse_args(words)
+    try:
+        return int(arguments.command(arguments) or 0)
+    except InputError as error:
+        print(f"polyglot: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="polyglot", description="Run the Polyglot operator, or use it offline.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="reconcile PolyglotServices; settings come from POLYGLOT_* variables")
+    run.set_defaults(command=_run)
+
+    render = commands.add_parser("render", help="print what the operator applies for PolyglotServices, offline")
+    render.add_argument("file", type=Path, metavar="FILE", help="YAML with one or more PolyglotServices; - reads stdin")
+    render.add_argument("--facts", type=Path, metavar="FACTS.yaml", help="what the operator knows besides the spec")
+    render.add_argument(
+        "--output",
+        choices=("yaml", "json"),
+        default="yaml",
+        help="json prints the exact bodies that are sent, a line each",
+    )
+    render.set_defaults(command=_render)
+
+    schema = commands.add_parser("schema", help="print the CustomResourceDefinition")
+    schema.set_defaults(command=_schema)
+    return parser
+
+
+def _run(_: argparse.Namespace) -> None:
+    # Only this command needs the framework and the client, whose import takes most of a second.
+    from polyglot_operator import handlers, settings  # noqa: PLC0415
+
+    try:
+        chosen = settings.Settings()  # type: ignore[call-arg]  # read from the environment
+    except ValidationError as error:
+        problems = [f"POLYGLOT_{_location(p).upper()}: {p['msg']}" for p in error.errors(include_url=False)]
+        raise InputError("\n  ".join(["no valid settings in the environment:", *problems])) from error
+    handlers.run(chosen)
+
+
+def _schema(_: argparse.Namespace) -> None:
+    sys.stdout.write(to_yaml(custom_resource_definition()))
+
+
+def _render(arguments: argparse.Namespace) -> None:
+    facts = read_facts(arguments.facts) if arguments.facts else RENDER_FACTS
+    with sys.stdin if str(arguments.file) == "-" else _open(arguments.file) as source:
+        services = list(_services(source, str(arguments.file)))
+    for service in services:
+        for child in _children(service, facts):
+            text = canonical(child) + "\n" if arguments.output == "json" else "---\n" + to_yaml(child)
+            sys.stdout.write(text)
+
+
+def _children(service: PolyglotService, facts: Facts) -> list[dict[str, Any]]:
+    """Build offline: a service that asks for no mesh gets none, whatever the facts say of the cluster."""
+    plain = service.spec.mesh.mode == "None"
+    try:
+        return children(service, dataclasses.replace(facts, mesh=MeshPhase.NONE) if plain else facts)
+    except UnknownTemplateRevisionError as error:
+        raise InputError(f"facts: templateRevision: {error}") from error
+
+
+def _services(source: TextIO, name: str) -> Iterator[PolyglotService]:
+    """Yield the PolyglotServices of a file; other objects beside them, such as a model's ConfigMap, are passed over."""
+    found = False
+    for number, body in enumerate(_documents(source, name), start=1):
+        where = f"{name}: document {number}"
+        if not isinstance(body, Mapping):
+            raise InputError(f"{where}: expected an object, found {type(body).__name__}")
+        if body.get("kind") != groups.KIND:
+            continue
+        if body.get("apiVersion") != groups.API_VERSION:
+            raise InputError(f"{where}: apiVersion: expected {groups.API_VERSION}, found {body.get('apiVersion')}")
+        found = True
+        try:
+            yield parse(body)
+        except InvalidService as error:
+            raise InputError("\n  ".join([f"{where}: no valid PolyglotService:", *error.errors])) from error
+    if not found:
+        raise InputError(f"{name}: holds no PolyglotService of {groups.API_VERSION}")
+
+
+def read_facts(path: Path) -> Facts:
+    """Read facts: ownerUid, images, capabilities, mesh, clusterDomain, templateRevision, each of them optional."""
+    with _open(path) as source:
+        documents = _documents(source, str(path))
+    if len(documents) != 1 or not isinstance(documents[0], Mapping):
+        raise InputError(f"{path}: facts are one object")
+    adapter = TypeAdapter(Facts)
+    defaults = adapter.dump_python(RENDER_FACTS, mode="json", by_alias=True)
+    try:
+        return adapter.validate_python(_merged(defaults, documents[0]))
+    except ValidationError as error:
+        problems = [f"{_location(p)}: {p['msg']}" for p in error.errors(include_url=False)]
+        raise InputError("\n  ".join([f"{path}: no valid facts:", *problems])) from error
+
+
+def _location(problem: ErrorDetails) -> str:
+    return ".".join(map(str, problem["loc"]))
+
+
+def _merged(default: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay given values over defaults, map by map."""
+    nested = {
+        key: _merged(default[key], value)
+        for key, value in given.items()
+        if isinstance(value, Mapping) and isinstance(default.get(key), Mapping)
+    }
+    return {**default, **given, **nested}
+
+
+def _open(path: Path) -> TextIO:
+    try:
+        return path.open(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+
+
+def _documents(source: TextIO, name: str) -> list[Any]:
+    try:
+        return [document for document in yaml.safe_load_all(source) if document is not None]
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{name}: no YAML: {error}") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())
