@@ -108,8 +108,8 @@ class Addons:
                 "name it there: the platform puts the image of the chosen source in its place",
             )
         with self._progress.step(name, "applied"):
-            command = ["kubectl", "--context", CONTEXT, "apply", "--server-side", "--force-conflicts", "--filename=-"]
-            self._run(name, command, text_in=manifest.replace(placeholder, image))
+            apply = ["apply", "--server-side", "--force-conflicts", "--filename=-"]
+            self._kubectl(name, *apply, text_in=manifest.replace(placeholder, image))
 
     def _apply_metrics_server(self, names: AddonImages) -> None:
         (module,) = self._workshop.ensure([c.METRICS_SERVER_CHART])
@@ -120,21 +120,22 @@ class Addons:
             *("--values", str(self._folder("metrics-server") / "values.yaml")),
             *("--set", f"image.repository={repository}", "--set", f"image.tag={tag}"),
         ]
+        # metrics-server exits when the API server's service address does not answer, and is then started ever later.
+        self._kubectl("metrics-server", "--namespace=kube-system", "rollout", "status", "daemonset/kube-proxy")
         with self._progress.step(f"metrics-server {pins.METRICS_SERVER}", "applied"):
             self._run("metrics-server", [*command, *options])
 
     def _scale_coredns(self) -> None:
         """One node needs one; the second would take a tenth of a CPU from the demo."""
-        command = ["kubectl", "--context", CONTEXT, "--namespace", "kube-system", "scale", "deployment/coredns"]
-        self._run("coredns", [*command, "--replicas=1"])
+        self._kubectl("coredns", "--namespace=kube-system", "scale", "deployment/coredns", "--replicas=1")
 
     def _wait(self, node_start: datetime) -> None:
         deadline = time.monotonic() + READY_SECONDS
         for namespace, workload in WORKLOADS:
             left = max(1, int(deadline - time.monotonic()))
-            command = ["kubectl", "--context", CONTEXT, "--namespace", namespace, "rollout", "status", workload]
+            status = ["rollout", "status", workload, f"--timeout={left}s"]
             try:
-                self._run("wait", [*command, f"--timeout={left}s"])
+                self._kubectl("wait", f"--namespace={namespace}", *status)
             except CommandError as failure:
                 raise _not_ready(f"{namespace}/{workload}: {failure.output.strip()}") from failure
         while waiting := unready(self._pods(), node_start):
@@ -146,14 +147,18 @@ class Addons:
         """All pods of the add-ons' namespaces."""
         pods: list[dict[str, Any]] = []
         for namespace in sorted({namespace for namespace, _ in WORKLOADS}):
-            kubectl = [str(self._places.bin / "kubectl"), "--context", CONTEXT]
-            pods += json.loads(run([*kubectl, "--namespace", namespace, "get", "pods", "--output=json"]))["items"]
+            listing = self._kubectl(None, f"--namespace={namespace}", "get", "pods", "--output=json")
+            pods += json.loads(listing)["items"]
         return pods
 
-    def _run(self, name: str, command: list[str], text_in: str | None = None) -> None:
-        """Run a tool of .bin with its output in the add-on's log."""
+    def _kubectl(self, log: str | None, *words: str, text_in: str | None = None) -> str:
+        return self._run(log, ["kubectl", "--context", CONTEXT, *words], text_in)
+
+    def _run(self, log: str | None, command: list[str], text_in: str | None = None) -> str:
+        """Run a tool of .bin; with `log`, its output is kept under the add-on's name."""
         program = str(self._places.bin / command[0])
-        run([program, *command[1:]], log=self._places.log(f"addon-{name}"), text_in=text_in)
+        file = self._places.log(f"addon-{log}") if log else None
+        return run([program, *command[1:]], log=file, text_in=text_in)
 
     def _folder(self, name: str) -> Path:
         return self._places.platform / "addons" / name

@@ -56,6 +56,8 @@ class Cluster:
 
     def load(self, references: list[str]) -> None:
         """Copy images from the engine to the node where it lacks them."""
+        if self._container_state() != "running":
+            raise PlatformError("there is no running cluster to load images into", "run `make cluster` first")
         missing = [reference for reference in references if not self.holds(reference)]
         if missing:
             with self._progress.step(f"{len(missing)} image(s)", f"loaded: {', '.join(missing)}"):

@@ -6,15 +6,15 @@ from typing import Any
 
 
 def unready(pods: Sequence[Mapping[str, Any]], node_start: datetime) -> list[str]:
-    """Names of living pods that are not Ready, or whose Ready dates from before the node's (re)start.
+    """Names of pods, neither going nor done, that are not Ready, or whose Ready dates from before the node's (re)start.
 
     After a node was killed the API server tells the pods' state of before until the kubelet has looked again.
     """
     waiting = []
     for pod in pods:
-        if "deletionTimestamp" in pod["metadata"] or _ready_since(pod, node_start):
-            continue
-        waiting.append(f"{pod['metadata']['namespace']}/{pod['metadata']['name']}")
+        done = "deletionTimestamp" in pod["metadata"] or pod["status"].get("phase") in {"Succeeded", "Failed"}
+        if not done and not _ready_since(pod, node_start):
+            waiting.append(f"{pod['metadata']['namespace']}/{pod['metadata']['name']}")
     return waiting
 
 
@@ -24,6 +24,6 @@ def _ready_since(pod: Mapping[str, Any], node_start: datetime) -> bool:
         container["state"].get("running", {}).get("startedAt")
         for container in pod["status"].get("containerStatuses", [])
     ]
-    # The API server's times have whole seconds; the node's start has more.
-    fresh = all(time and datetime.fromisoformat(time) >= node_start.replace(microsecond=0) for time in started)
+    whole_second = node_start.replace(microsecond=0)  # the API server's times have no fractions
+    fresh = all(start and datetime.fromisoformat(start) >= whole_second for start in started)
     return conditions.get("Ready") == "True" and bool(started) and fresh

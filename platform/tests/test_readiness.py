@@ -27,8 +27,9 @@ def pod(ready: str = "True", started: str | None = "2026-03-01T12:00:05Z", **met
         (pod(started=None), ["observability/jaeger"]),
         (pod(ready="False", deletionTimestamp="2026-03-01T12:00:00Z"), []),
         ({"metadata": {"namespace": "a", "name": "new"}, "status": {}}, ["a/new"]),
+        ({"metadata": {"namespace": "a", "name": "job"}, "status": {"phase": "Succeeded"}}, []),
     ],
-    ids=["fresh", "same second", "from before", "not ready", "crashing", "going", "just created"],
+    ids=["fresh", "same second", "from before", "not ready", "crashing", "going", "just created", "done"],
 )
 def test_a_pod_counts_when_it_is_ready_since_the_node_started(seen: dict[str, Any], waiting: list[str]) -> None:
     assert unready([seen], NODE_START) == waiting
