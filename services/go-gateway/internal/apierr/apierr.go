@@ -47,7 +47,8 @@ func (e *Error) Unwrap() error { return e.cause }
 // GRPCStatus makes the error a gRPC status of its own, so that a gRPC handler can return it.
 func (e *Error) GRPCStatus() *status.Status { return status.New(e.GRPC, e.Message) }
 
-// From finds the Error in err, or makes one: gRPC and context errors keep their status, anything else is INTERNAL.
+// From finds the Error in err, or makes one: gRPC and context errors keep their status, anything else is INTERNAL, whose
+// cause is for the log and not for the caller.
 func From(err error) *Error {
 	return FromCall(err, nil)
 }
@@ -70,7 +71,9 @@ func FromCall(err error, trailer metadata.MD) *Error {
 	case errors.Is(err, context.Canceled):
 		return New(Cancelled, "the caller went away before the answer: %w", err)
 	}
-	return New(Internal, "%w", err)
+	failure := New(Internal, "internal error; the gateway's log has the details under this trace id")
+	failure.cause = err
+	return failure
 }
 
 func fromStatus(reported *status.Status, trailer metadata.MD) *Error {
