@@ -20,11 +20,11 @@ from polyglot_operator.api import groups
 from polyglot_operator.api.crd import custom_resource_definition
 from polyglot_operator.api.model import InvalidService, PolyglotService, parse
 from polyglot_operator.api.text import to_yaml
-from polyglot_operator.build import canonical, children
+from polyglot_operator.build import Object, canonical, children
 from polyglot_operator.build.facts import Capabilities, Facts, Images, MeshPhase
 from polyglot_operator.build.pod import UnknownTemplateRevisionError
 
-# What `render` assumes where --facts says nothing: a cluster that can do everything.
+# What `render` assumes where --facts says nothing.
 RENDER_FACTS = Facts(
     owner_uid="00000000-0000-0000-0000-000000000000",
     images=Images(gateway="polyglot/gateway:latest", inference="polyglot/inference:latest"),
@@ -34,7 +34,6 @@ RENDER_FACTS = Facts(
         metrics_api=True,
         image_volumes=True,
     ),
-    mesh=MeshPhase.STRICT,
 )
 
 
@@ -77,14 +76,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(_: argparse.Namespace) -> None:
     # Only this command needs the framework and the client, whose import takes most of a second.
-    from polyglot_operator import handlers, settings  # noqa: PLC0415
+    from polyglot_operator import process, settings  # noqa: PLC0415
 
     try:
         chosen = settings.Settings()  # type: ignore[call-arg]  # read from the environment
     except ValidationError as error:
         problems = [f"POLYGLOT_{_location(p).upper()}: {p['msg']}" for p in error.errors(include_url=False)]
         raise InputError("\n  ".join(["no valid settings in the environment:", *problems])) from error
-    handlers.run(chosen)
+    process.run(chosen)
 
 
 def _schema(_: argparse.Namespace) -> None:
@@ -92,20 +91,18 @@ def _schema(_: argparse.Namespace) -> None:
 
 
 def _render(arguments: argparse.Namespace) -> None:
-    facts = read_facts(arguments.facts) if arguments.facts else RENDER_FACTS
+    given = _read_facts(arguments.facts) if arguments.facts else {}
     with sys.stdin if str(arguments.file) == "-" else _open(arguments.file) as source:
         services = list(_services(source, str(arguments.file)))
     for service in services:
-        for child in _children(service, facts):
+        for child in _children(service, facts_for(service, given, str(arguments.facts))):
             text = canonical(child) + "\n" if arguments.output == "json" else "---\n" + to_yaml(child)
             sys.stdout.write(text)
 
 
-def _children(service: PolyglotService, facts: Facts) -> list[dict[str, Any]]:
-    """Build offline: a service that asks for no mesh gets none, whatever the facts say of the cluster."""
-    plain = service.spec.mesh.mode == "None"
+def _children(service: PolyglotService, facts: Facts) -> list[Object]:
     try:
-        return children(service, dataclasses.replace(facts, mesh=MeshPhase.NONE) if plain else facts)
+        return children(service, facts)
     except UnknownTemplateRevisionError as error:
         raise InputError(f"facts: templateRevision: {error}") from error
 
@@ -130,19 +127,33 @@ def _services(source: TextIO, name: str) -> Iterator[PolyglotService]:
         raise InputError(f"{name}: holds no PolyglotService of {groups.API_VERSION}")
 
 
-def read_facts(path: Path) -> Facts:
-    """Read facts: ownerUid, images, capabilities, mesh, clusterDomain, templateRevision, each of them optional."""
+def facts_for(service: PolyglotService, given: Mapping[str, Any], where: str) -> Facts:
+    """Return the facts about a service: those given, in camelCase, over those of a cluster that can do everything.
+
+    Unless `mesh` is given, it is what a new service would get. Raises `InputError`.
+    """
+    adapter = TypeAdapter(Facts)
+    defaults = adapter.dump_python(RENDER_FACTS, mode="json", by_alias=True)
+    try:
+        facts = adapter.validate_python(_merged(defaults, given))
+    except ValidationError as error:
+        problems = [f"{_location(p)}: {p['msg']}" for p in error.errors(include_url=False)]
+        raise InputError("\n  ".join([f"{where}: no valid facts:", *problems])) from error
+    if "mesh" in given:
+        return facts
+    absent = facts.capabilities.istio is None
+    if absent and service.spec.mesh.mode == "Istio":
+        raise InputError(f"{service.metadata.name}: spec.mesh.mode is Istio, but capabilities.istio of {where} is null")
+    plain = absent or service.spec.mesh.mode == "None"
+    return dataclasses.replace(facts, mesh=MeshPhase.NONE if plain else MeshPhase.STRICT)
+
+
+def _read_facts(path: Path) -> Mapping[str, Any]:
     with _open(path) as source:
         documents = _documents(source, str(path))
     if len(documents) != 1 or not isinstance(documents[0], Mapping):
         raise InputError(f"{path}: facts are one object")
-    adapter = TypeAdapter(Facts)
-    defaults = adapter.dump_python(RENDER_FACTS, mode="json", by_alias=True)
-    try:
-        return adapter.validate_python(_merged(defaults, documents[0]))
-    except ValidationError as error:
-        problems = [f"{_location(p)}: {p['msg']}" for p in error.errors(include_url=False)]
-        raise InputError("\n  ".join([f"{path}: no valid facts:", *problems])) from error
+    return documents[0]
 
 
 def _location(problem: ErrorDetails) -> str:

@@ -1,0 +1,58 @@
+"""What this cluster can do: which Istio it serves, whether pods have metrics, whether images can be volumes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+import yaml
+
+from polyglot_operator.build.facts import Capabilities
+from polyglot_operator.cluster.client import Client
+from polyglot_operator.cluster.errors import ForbiddenError, NotFoundError
+from polyglot_operator.cluster.kinds import CHILDREN, CONFIG_MAP, Ref
+
+ISTIO_GROUPS: Final = frozenset(kind.group for kind in CHILDREN if kind.is_mesh)
+ISTIO_APIS: Final = frozenset(kind.api_version for kind in CHILDREN if kind.is_mesh)
+METRICS_GROUP: Final = "metrics.k8s.io"
+MESH_CONFIG: Final = Ref(CONFIG_MAP, "istio-system", "istio")
+TRACING_PROVIDER: Final = "otel"
+IMAGE_VOLUMES_SINCE: Final = (1, 35)
+
+
+async def discover(client: Client) -> Capabilities:
+    """Ask the API server what it serves; raises `ClusterError` when it does not answer."""
+    served = _served_versions((await client.raw("/apis"))["groups"])
+    version = await client.raw("/version")
+    istio = tuple(sorted(v for v in served if v.partition("/")[0] in ISTIO_GROUPS))
+    return Capabilities(
+        istio=istio or None,
+        tracing_provider=await _has_tracing_provider(client) if istio else None,
+        metrics_api=any(v.startswith(f"{METRICS_GROUP}/") for v in served),
+        image_volumes=(_number(version["major"]), _number(version["minor"])) >= IMAGE_VOLUMES_SINCE,
+    )
+
+
+def serves_istio(capabilities: Capabilities) -> bool:
+    """Tell whether every API of Istio that the operator writes is served."""
+    return set(capabilities.istio or ()) >= ISTIO_APIS
+
+
+def _served_versions(api_groups: Iterable[Any]) -> set[str]:
+    return {version["groupVersion"] for group in api_groups for version in group["versions"]}
+
+
+def _number(version: str) -> int:
+    """Return the number in `36` or `36+`, as some distributions write it."""
+    match = re.match(r"\d+", version)
+    return int(match.group()) if match else 0
+
+
+async def _has_tracing_provider(client: Client) -> bool | None:
+    try:
+        config = await client.get(MESH_CONFIG)
+    except (ForbiddenError, NotFoundError):
+        return None
+    mesh = yaml.load(config.get("data", {}).get("mesh", ""), Loader=yaml.CSafeLoader) or {}
+    return any(provider.get("name") == TRACING_PROVIDER for provider in mesh.get("extensionProviders", ()))

@@ -1,0 +1,70 @@
+"""What the API server may answer, as types: each asks for a different reaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+
+class ClusterError(Exception):
+    """The API server refused or failed a request; `message` is its own text."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+
+
+class NotFoundError(ClusterError):
+    """The object, or its kind, does not exist (404)."""
+
+
+class ConflictError(ClusterError):
+    """The object changed, or is another one than expected (409, or a failed uid precondition)."""
+
+
+class InvalidError(ClusterError):
+    """The object breaks a rule of its kind (400, 422): sending it again is useless until it changes."""
+
+
+class ForbiddenError(ClusterError):
+    """An admission rule, a quota or missing permissions refuse the request (401, 403)."""
+
+
+class ThrottledError(ClusterError):
+    """The API server asks for patience (429); `retry_after` is in seconds."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message, 429)
+        self.retry_after = retry_after
+
+
+class UnavailableError(ClusterError):
+    """No answer, or a failure of the server (5xx): the same request may succeed later."""
+
+
+_BY_STATUS: Mapping[int, type[ClusterError]] = {
+    400: InvalidError,
+    401: ForbiddenError,
+    403: ForbiddenError,
+    404: NotFoundError,
+    409: ConflictError,
+    422: InvalidError,
+}
+
+
+def from_response(status: int, body: bytes, retry_after: str | None) -> ClusterError:
+    """Type an answer of 400 and above by its status code and the `Status` object in its body."""
+    message = _message(body) or f"HTTP {status}"
+    if status == 429:
+        return ThrottledError(message, float(retry_after or 1))
+    if status == 422 and ("metadata.uid" in message or "metadata/uid" in message):
+        return ConflictError(message, status)  # the answer to an apply that names another object's uid
+    return _BY_STATUS.get(status, UnavailableError)(message, status)
+
+
+def _message(body: bytes) -> str:
+    try:
+        return str(json.loads(body).get("message", ""))
+    except (ValueError, AttributeError):
+        return body.decode("utf-8", "replace")[:500]
