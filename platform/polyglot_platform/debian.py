@@ -7,7 +7,7 @@ from polyglot_platform import pins
 from polyglot_platform.components import Rootfs
 from polyglot_platform.digest import digest
 from polyglot_platform.errors import PlatformError
-from polyglot_platform.process import run, succeeds
+from polyglot_platform.process import run
 
 HOST_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 """Builds inside images must trust what the host trusts: registries may sit behind a proxy with its own authority."""
@@ -32,7 +32,7 @@ def build(rootfs: Rootfs, target: Path, log: Path) -> None:
 
 def install_on_host(package: str, log: Path) -> None:
     """Install a Debian package where it is missing and we may."""
-    if succeeds(["dpkg-query", "--status", package]):
+    if is_installed(package):
         return
     if os.geteuid() != 0 or not Path("/etc/debian_version").exists():
         raise PlatformError(
@@ -41,3 +41,12 @@ def install_on_host(package: str, log: Path) -> None:
         )
     run(["apt-get", "update"], env=APT, log=log)
     run(["apt-get", "install", "--yes", "--no-install-recommends", package], env=APT, log=log)
+
+
+def is_installed(package: str) -> bool:
+    """Whether the package is there, which one that was removed but left its configuration is not."""
+    try:
+        status = run(["dpkg-query", "--show", "--showformat=${db:Status-Status}", package])
+    except PlatformError:  # unknown to dpkg, or no dpkg: both mean that we did not find it
+        return False
+    return status == "installed"

@@ -11,14 +11,14 @@ from polyglot_platform.places import Places
 from polyglot_platform.process import run, succeeds
 from polyglot_platform.progress import Progress
 from polyglot_platform.recipes import BaseImage, Recipe
-from polyglot_platform.store import last_use, touch_stamp
+from polyglot_platform.store import Entry, beyond_limit, last_use, touch_stamp
 from polyglot_platform.workshop import Workshop
 
 LABEL = "dev.polyglot.image"
 """Marks every image of ours, so that eviction never sees another."""
 
 IMAGES_LIMIT = 24 * 2**30
-"""Bytes of images to keep, shared layers counted once per image."""
+"""Bytes of images to keep; a layer counts in every image that has it."""
 
 CERTIFICATES = "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt PIP_CERT=/etc/ssl/certs/ca-certificates.crt"
 """Makes Python and pip trust the host's authorities, which the root file system carries."""
@@ -47,10 +47,10 @@ class Images:
         self._workshop.ensure(list(parts.values()))
         for image in missing:
             self._build(image)
-        references = [self.reference(image) for image in images]
-        for reference in references:
-            self.use(reference)
-        return references
+        for image in images:
+            for reference in self._names(image):
+                self.use(reference)
+        return [self.reference(image) for image in images]
 
     def use(self, reference: str) -> None:
         """Mark an image as used now, and keep it in this run's eviction."""
@@ -58,26 +58,22 @@ class Images:
         touch_stamp(self._places.stamps, _stamp(reference))
 
     def evict(self, max_bytes: int = IMAGES_LIMIT) -> list[str]:
-        """Remove our least recently used images until the rest fits; return their references."""
+        """Remove our least recently used images until the rest fits; return their references.
+
+        An image that a container runs on stays: the engine refuses to remove it.
+        """
         listing = run(["docker", "image", "ls", "--filter", f"label={LABEL}", "--format", "{{.Repository}}:{{.Tag}}"])
         ours = [line for line in listing.split() if not line.endswith(":<none>")]
-        if not ours:
-            return []
-        sizes = run(["docker", "image", "inspect", "--format", "{{.Size}}", *ours]).split()
-        newest_first = sorted(
-            zip(ours, map(int, sizes), strict=True),
-            key=lambda image: last_use(self._places.stamps, _stamp(image[0])),
-            reverse=True,
-        )
-        kept, evicted = 0, []
-        for reference, size in newest_first:
-            # An image that a container runs on stays: `docker image rm` refuses it.
-            over = kept + size > max_bytes and reference not in self._used
-            if over and succeeds(["docker", "image", "rm", reference]):
-                evicted.append(reference)
-            else:
-                kept += size
-        return evicted
+        sizes = run(["docker", "image", "inspect", "--format", "{{.Size}}", *ours]).split() if ours else []
+        entries = [
+            Entry(reference, int(size), last_use(self._places.stamps, _stamp(reference)), reference in self._used)
+            for reference, size in zip(ours, sizes, strict=True)
+        ]
+        return [
+            reference
+            for reference in beyond_limit(entries, max_bytes)
+            if succeeds(["docker", "image", "rm", reference])
+        ]
 
     def _missing(self, images: Sequence[BaseImage | Recipe]) -> list[BaseImage | Recipe]:
         """Images to build, bases first, each once."""
@@ -89,6 +85,11 @@ class Images:
             for each in (*self._missing(bases), image):
                 ordered[each.name] = each
         return list(ordered.values())
+
+    def _names(self, image: BaseImage | Recipe) -> list[str]:
+        """The hashed reference, and the fixed one where the recipe has it."""
+        fixed = [f"polyglot/{image.name}:{image.tag}"] if image.tag else []
+        return [self.reference(image), *fixed]
 
     def _key(self, image: BaseImage | Recipe) -> str:
         if isinstance(image, BaseImage):
@@ -108,8 +109,8 @@ class Images:
                 self._import_rootfs(image, reference, log)
             else:
                 self._build_recipe(image, reference, log)
-        if image.tag:
-            run(["docker", "tag", reference, f"polyglot/{image.name}:{image.tag}"])
+        for name in self._names(image)[1:]:
+            run(["docker", "tag", reference, name])
 
     def _import_rootfs(self, image: BaseImage, reference: str, log: Path) -> None:
         (folder,) = self._workshop.ensure([image.rootfs])

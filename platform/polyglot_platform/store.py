@@ -3,9 +3,33 @@
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Something that a cache holds."""
+
+    name: str
+    size: int
+    """Bytes."""
+    used_at: float
+    """Seconds since the epoch."""
+    in_use: bool = False
+
+
+def beyond_limit(entries: Iterable[Entry], max_bytes: int) -> list[str]:
+    """Names of the least recently used entries that no longer fit into `max_bytes`; what is in use always fits."""
+    kept, evicted = 0, []
+    for entry in sorted(entries, key=lambda entry: (entry.in_use, entry.used_at), reverse=True):
+        if kept + entry.size > max_bytes and not entry.in_use:
+            evicted.append(entry.name)
+        else:
+            kept += entry.size
+    return evicted
 
 
 class ArtifactStore:
@@ -41,22 +65,21 @@ class ArtifactStore:
 
     def evict(self, max_bytes: int) -> list[str]:
         """Delete least recently used artifacts until the rest fits; what this run used stays. Return their names."""
-        if not self._root.is_dir():
-            return []
-        kept = 0
-        evicted: list[str] = []
-        folders = [path for path in self._root.iterdir() if path.is_dir() and not path.name.startswith(".")]
-        for folder in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True):
-            size = sum(file.lstat().st_size for file in folder.rglob("*"))
-            if kept + size > max_bytes and folder not in self._used:
-                shutil.rmtree(folder)
-                evicted.append(folder.name)
-            else:
-                kept += size
+        folders = [path for path in self._root.glob("*") if path.is_dir() and not path.name.startswith(".")]
+        entries = [
+            Entry(folder.name, _size(folder), folder.stat().st_mtime, in_use=folder in self._used) for folder in folders
+        ]
+        evicted = beyond_limit(entries, max_bytes)
+        for name in evicted:
+            shutil.rmtree(self._root / name)
         return evicted
 
     def _folder(self, name: str, key: str) -> Path:
         return self._root / f"{name}-{key}"
+
+
+def _size(folder: Path) -> int:
+    return sum(file.lstat().st_size for file in folder.rglob("*"))
 
 
 def last_use(stamps: Path, name: str) -> float:

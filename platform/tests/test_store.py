@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from polyglot_platform.store import ArtifactStore, last_use, touch_stamp
+from polyglot_platform.store import ArtifactStore, Entry, beyond_limit, last_use, touch_stamp
 
 
 def put(root: Path, name: str, size: int, used_at: float) -> None:
@@ -69,3 +69,17 @@ def test_eviction_of_an_absent_cache_does_nothing(tmp_path: Path) -> None:
 def test_an_image_never_stamped_counts_as_unused_for_ever(tmp_path: Path) -> None:
     touch_stamp(tmp_path, "polyglot_node-1")
     assert last_use(tmp_path, "polyglot_node-1") > last_use(tmp_path, "polyglot_node-2") == 0
+
+
+@pytest.mark.parametrize(
+    ("max_bytes", "evicted"),
+    [(60, []), (59, ["oldest"]), (45, ["older"]), (20, ["older", "oldest"]), (0, ["new", "older", "oldest"])],
+)
+def test_what_is_in_use_is_kept_first_and_the_rest_by_its_last_use(max_bytes: int, evicted: list[str]) -> None:
+    entries = [
+        Entry("oldest", size=10, used_at=1),
+        Entry("older", size=30, used_at=2),
+        Entry("new", size=10, used_at=3),
+        Entry("running", size=10, used_at=0, in_use=True),
+    ]
+    assert beyond_limit(entries, max_bytes) == evicted
