@@ -1,0 +1,117 @@
+// Package rest serves the Open Inference Protocol v2 over HTTP: it translates each call to gRPC for the backends and every
+// failure to the body {"error", "code", "traceId"}.
+//
+// Health and metadata answer 200 with JSON or fail; a server or model that is not ready is a failure (503), because
+// clients look at the status alone. Request bodies are JSON whatever their Content-Type says, as in Triton; the binary
+// tensor extension and compressed bodies are refused.
+package rest
+
+import (
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+
+	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/apierr"
+	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/oip/pb"
+)
+
+// Options are what the handler works with; all are required.
+type Options struct {
+	// Client calls the backends.
+	Client pb.GRPCInferenceServiceClient
+	// MaxRequestBytes bounds a request, as JSON and as the gRPC message that it becomes.
+	MaxRequestBytes int64
+	// DefaultTimeout is the deadline of a call whose caller names none.
+	DefaultTimeout time.Duration
+	Logger         *slog.Logger
+	Metrics        Metrics
+}
+
+// Metrics counts calls.
+type Metrics interface {
+	// Observe counts an answered call. The route is a template, the method a known one or _OTHER, the code "" on success.
+	Observe(route, method string, status int, code string, seconds float64)
+	// InFlight changes the number of calls being served.
+	InFlight(delta int)
+}
+
+// unmatchedRoute is what logs, metrics and spans call a path that is none of ours.
+const unmatchedRoute = "unmatched"
+
+type server struct {
+	Options
+}
+
+// route is one way to call the server; its path is a pattern of http.ServeMux.
+type route struct {
+	method   string
+	path     string
+	endpoint endpoint
+}
+
+func (s *server) routes() []route {
+	const model, version = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
+	return []route{
+		{http.MethodGet, "/v2", s.serverMetadata},
+		{http.MethodGet, "/v2/{$}", s.serverMetadata},
+		{http.MethodGet, "/v2/health/live", s.live},
+		{http.MethodGet, "/v2/health/ready", s.ready},
+		{http.MethodGet, model, s.modelMetadata},
+		{http.MethodGet, version, s.modelMetadata},
+		{http.MethodGet, model + "/ready", s.modelReady},
+		{http.MethodGet, version + "/ready", s.modelReady},
+		{http.MethodPost, model + "/infer", plainBody(s.infer)},
+		{http.MethodPost, version + "/infer", plainBody(s.infer)},
+	}
+}
+
+// New makes the handler of the REST port.
+func New(options Options) http.Handler {
+	s := &server{options}
+	mux := http.NewServeMux()
+	for _, route := range s.routes() {
+		mux.Handle(route.method+" "+route.path, s.handler(route.path, route.endpoint))
+		mux.Handle(route.path, s.handler(route.path, methodNotAllowed(route.method)))
+	}
+	mux.Handle("/", s.handler(unmatchedRoute, routeNotFound))
+	return mux
+}
+
+// handler puts an endpoint into the layers that every call passes, outermost first: span, edge, trace id, request id, recovery.
+func (s *server) handler(route string, serve endpoint) http.Handler {
+	serve = withTraceID(withRequestID(withRecovery(serve)))
+	return otelhttp.NewHandler(s.edge(route, serve), route, otelhttp.WithSpanNameFormatter(func(route string, r *http.Request) string {
+		return knownMethod(r) + " " + route
+	}))
+}
+
+func routeNotFound(_ http.ResponseWriter, r *http.Request) ([]byte, error) {
+	return nil, apierr.New(apierr.RouteNotFound, "no such path: %s; the paths are those of the Open Inference Protocol v2, such as /v2/models/MODEL/infer", r.URL.Path)
+}
+
+func methodNotAllowed(method string) endpoint {
+	allowed := []string{method}
+	if method == http.MethodGet {
+		allowed = append(allowed, http.MethodHead)
+	}
+	return func(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+		w.Header().Set("Allow", strings.Join(allowed, ", "))
+		return nil, apierr.New(apierr.MethodNotAllowed, "%s takes %s, not %s", r.URL.Path, strings.Join(allowed, " and "), r.Method)
+	}
+}
+
+// knownMethod bounds what a caller can put into span names and metric labels, as OpenTelemetry's conventions ask.
+func knownMethod(r *http.Request) string {
+	known := []string{
+		http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch,
+		http.MethodDelete, http.MethodConnect, http.MethodOptions, http.MethodTrace,
+	}
+	if slices.Contains(known, r.Method) {
+		return r.Method
+	}
+	return "_OTHER"
+}

@@ -1,0 +1,19 @@
+package rest
+
+import (
+	"net/http"
+
+	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/apierr"
+)
+
+const traceIDHeader = "X-Trace-Id"
+
+// withTraceID names the call's trace in the answer's header, success or not.
+func withTraceID(next endpoint) endpoint {
+	return func(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+		if id := apierr.TraceID(r); id != "" {
+			w.Header().Set(traceIDHeader, id)
+		}
+		return next(w, r)
+	}
+}
