@@ -108,7 +108,7 @@ def _span(field: Mapping[str, Any], bound: str, unit: str) -> str:
 
 
 def _default(field: Mapping[str, Any]) -> str:
-    return f"`{field['default']}`" if field.get("default", {}) != {} else ""
+    return f"`{field['default']}`" if "default" in field and "properties" not in field else ""
 
 
 def _cell(text: str) -> str:

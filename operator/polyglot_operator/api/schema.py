@@ -77,8 +77,11 @@ def _object(found: Schema, source: Mapping[str, Any], definitions: Mapping[str, 
         if "description" not in properties[name]:
             raise SchemaError(f"{path}.{name}: a field needs a description; write a docstring below it")
     if "default" in found:
-        # The API server fills in the nested defaults itself.
-        found = {**found, "default": {}}
+        # In full: the API server judges a default by the rules before it fills in what lies below it.
+        found = {
+            **found,
+            "default": {name: field["default"] for name, field in properties.items() if "default" in field},
+        }
     return found | {"properties": properties}
 
 

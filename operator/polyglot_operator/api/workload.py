@@ -45,7 +45,7 @@ Quantity = Annotated[
             "x-kubernetes-validations": [
                 {
                     "rule": "type(self) == int ? int(self) >= 0 : isQuantity(string(self)) && "
-                    "quantity(string(self)).sign() >= 0",
+                    "quantity(string(self)).compareTo(quantity('0')) >= 0",
                     "message": _QUANTITY,
                 }
             ]
@@ -165,7 +165,7 @@ class Metric(Part):
         ),
         Rule(
             "!has(self.averageValue) || !isQuantity(string(self.averageValue)) || "
-            "quantity(string(self.averageValue)).sign() > 0",
+            "quantity(string(self.averageValue)).compareTo(quantity('0')) > 0",
             lambda m: m.average_value is None or quantity.value(m.average_value) > 0,
             "averageValue must be above 0, such as 500m for CPU or 1Gi for Memory",
         ),
@@ -252,7 +252,7 @@ def _is_label_key(key: str) -> bool:
 
 
 class Disruption(Part):
-    """How much of the component a node drain or a rolling update may take away at once."""
+    """How much of the component may be away at once, by node drains; as much may be missing of an Available service."""
 
     max_unavailable: Annotated[int, whole(1, 1000)] = 1
     """Most pods that may be away by voluntary disruption; 0 would make every node drain hang."""

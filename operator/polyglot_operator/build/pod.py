@@ -17,6 +17,12 @@ from polyglot_operator.build.facts import Facts
 from polyglot_operator.build.subject import Object, Subject, present
 
 _USER: Final = 65532
+_IDENTITY: Final[Object] = {
+    "runAsNonRoot": True,
+    "runAsUser": _USER,
+    "runAsGroup": _USER,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
 _PORTS: Final = {
     Component.INFERENCE: {"grpc": Port.INFERENCE, "metrics": Port.METRICS},
     Component.GATEWAY: {"rest": Port.REST, "grpc": Port.GRPC, "admin": Port.ADMIN},
@@ -87,12 +93,7 @@ def _spec(subject: Subject, component: Component) -> Object:
         "hostPID": False,
         "hostIPC": False,
         "terminationGracePeriodSeconds": lifecycle.TERMINATION_GRACE_SECONDS,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": _USER,
-            "runAsGroup": _USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": dict(_IDENTITY),
         **placement.build(subject, component),
         "containers": [_container(subject, component)],
         "volumes": _volumes(subject, component),
@@ -109,10 +110,10 @@ def _container(subject: Subject, component: Component) -> Object:
         "env": environment.build(subject, component),
         **present(resources=_resources(subject, component)),
         "securityContext": {
+            **_IDENTITY,  # again, because a container's own value would win over the pod's
             "allowPrivilegeEscalation": False,
             "privileged": False,
             "readOnlyRootFilesystem": True,
-            "runAsNonRoot": True,
             "capabilities": {"drop": ["ALL"]},
         },
         **lifecycle.probes(component),
