@@ -1,0 +1,122 @@
+// Package backend is the gateway's connection to the inference pods: one gRPC channel over all of them.
+//
+// Pods are found by polling the DNS name of their headless Service (resolver.go); a call goes to the pod with the fewest
+// calls outstanding (picker.go); a pod whose calls fail is put aside and tried again later (member.go); a call that
+// certainly did not run is sent once more, to another pod (retry.go). Nothing here asks the Kubernetes API.
+package backend
+
+import (
+	"context"
+	"log/slog"
+	"math"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/stats"
+)
+
+const (
+	// Flow-control windows for tensors of megabytes; fixed, so that no bandwidth probes share the connection with them.
+	streamWindowBytes     = 1 << 20
+	connectionWindowBytes = 8 << 20
+	// A pod that vanished without closing its connection is noticed after keepaliveTime + keepaliveTimeout. The inference
+	// server ends connections that ping more often than every 10 s.
+	keepaliveTime    = 20 * time.Second
+	keepaliveTimeout = 5 * time.Second
+	connectTimeout   = 3 * time.Second
+)
+
+// reconnecting is fast, because a restarted pod keeps its address; a pod that is gone leaves with the next DNS answer.
+var reconnecting = backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second}
+
+// Options says where the pods are and what the channel needs from outside.
+type Options struct {
+	Host            string // DNS name of the headless Service, or an IP address
+	Port            int
+	Authority       string // host:port of the Service, sent as `:authority` to every pod
+	ResolveInterval time.Duration
+	Lookup          Lookup           // nil: the system's resolver
+	Now             func() time.Time // nil: the clock
+	Stats           stats.Handler    // nil: none
+	Observer        Observer
+	Logger          *slog.Logger
+}
+
+// Observer is told what happens, for metrics. Its methods are called concurrently.
+type Observer interface {
+	Resolved(pods int)
+	ResolveFailed()
+	Retried(reason string)
+}
+
+// Status is one pod as the gateway sees it now.
+type Status struct {
+	Address     string
+	Connection  connectivity.State
+	Outstanding int
+	PutAside    bool
+}
+
+// Backend is the channel to all inference pods. Use Conn for calls.
+type Backend struct {
+	Conn *grpc.ClientConn
+	pool *pool
+}
+
+// New starts to look for pods and to connect to them; it doesn't wait for any.
+func New(options Options) (*Backend, error) {
+	pods := newPool(options)
+	finder := &resolverBuilder{options: options, pool: pods}
+	dial := []grpc.DialOption{
+		grpc.WithResolvers(finder),
+		grpc.WithAuthority(options.Authority),
+		grpc.WithTransportCredentials(insecure.NewCredentials()), // mutual TLS is the mesh's
+		grpc.WithNoProxy(),
+		grpc.WithDisableServiceConfig(),
+		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"` + balancerName + `": {}}]}`),
+		grpc.WithIdleTimeout(0),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: reconnecting, MinConnectTimeout: connectTimeout}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{
+			Time: keepaliveTime, Timeout: keepaliveTimeout, PermitWithoutStream: true,
+		}),
+		grpc.WithInitialWindowSize(streamWindowBytes),
+		grpc.WithInitialConnWindowSize(connectionWindowBytes),
+		// Requests are bounded where they enter the gateway, responses by the inference server.
+		grpc.WithDefaultCallOptions(grpc.MaxCallSendMsgSize(math.MaxInt32), grpc.MaxCallRecvMsgSize(math.MaxInt32)),
+		grpc.WithUnaryInterceptor(retryElsewhere(pods, options.Observer)),
+	}
+	if options.Stats != nil {
+		dial = append(dial, grpc.WithStatsHandler(options.Stats))
+	}
+	conn, err := grpc.NewClient(scheme+":///"+options.Authority, dial...)
+	if err != nil {
+		return nil, err
+	}
+	conn.Connect()
+	return &Backend{Conn: conn, pool: pods}, nil
+}
+
+// Status lists the pods in the order of their addresses.
+func (b *Backend) Status() []Status {
+	return b.pool.status()
+}
+
+// Watch calls changed with whether any pod is connected, first now and then at each change, until ctx ends.
+func (b *Backend) Watch(ctx context.Context, changed func(connected bool)) {
+	for {
+		state := b.Conn.GetState()
+		changed(state == connectivity.Ready)
+		if !b.Conn.WaitForStateChange(ctx, state) {
+			return
+		}
+	}
+}
+
+// Close ends the search for pods, and every connection.
+func (b *Backend) Close() error {
+	return b.Conn.Close()
+}

@@ -1,0 +1,180 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/attributes"
+	"google.golang.org/grpc/resolver"
+)
+
+// scheme is the target scheme of this resolver, known only to the gateway's own channel.
+const scheme = "polyglot"
+
+// lookupTimeout bounds one DNS question, so that a lost packet doesn't hold up the next one.
+const lookupTimeout = 2 * time.Second
+
+// Lookup is net.Resolver's LookupNetIP: network is "ip", "ip4" or "ip6".
+type Lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
+
+// resolverBuilder makes the resolver that polls DNS. grpc-go's own asks again only when a connection fails, and then not
+// within 30 s (https://github.com/grpc/grpc-go/blob/master/internal/resolver/dns/dns_resolver.go), so it never
+// finds a pod that was added.
+type resolverBuilder struct {
+	options Options
+	pool    *pool
+}
+
+func (b *resolverBuilder) Scheme() string { return scheme }
+
+func (b *resolverBuilder) Build(_ resolver.Target, channel resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
+	ctx, stop := context.WithCancel(context.Background())
+	r := &dnsResolver{
+		channel:  channel,
+		pool:     b.pool,
+		lookup:   b.options.Lookup,
+		port:     b.options.Port,
+		observer: b.options.Observer,
+		logger:   b.options.Logger,
+		stop:     stop,
+	}
+	if r.lookup == nil {
+		r.lookup = net.DefaultResolver.LookupNetIP
+	}
+	r.network, r.host = question(b.options.Host)
+	r.done.Go(func() { r.poll(ctx, b.options.ResolveInterval) })
+	return r, nil
+}
+
+// question says what to ask for host. A name with dots is asked for as it is, without the search list of resolv.conf,
+// which in a pod would turn one question into five. localhost means the IPv4 address, which is where servers listen.
+func question(host string) (network, name string) {
+	switch {
+	case host == "localhost":
+		return "ip4", host
+	case net.ParseIP(host) == nil && strings.Contains(host, ".") && !strings.HasSuffix(host, "."):
+		return "ip", host + "."
+	default:
+		return "ip", host
+	}
+}
+
+type dnsResolver struct {
+	channel       resolver.ClientConn
+	pool          *pool
+	lookup        Lookup
+	network, host string
+	port          int
+	observer      Observer
+	logger        *slog.Logger
+
+	known   []string // the last good answer
+	told    bool     // whether the channel has had an answer at all
+	failing bool     // whether the last question failed; it is logged once
+	stop    context.CancelFunc
+	done    sync.WaitGroup
+}
+
+// ResolveNow does nothing: the next poll is at most one interval away, and a burst of failures must not become a burst
+// of DNS questions.
+func (r *dnsResolver) ResolveNow(resolver.ResolveNowOptions) {}
+
+func (r *dnsResolver) Close() {
+	r.stop()
+	r.done.Wait()
+}
+
+func (r *dnsResolver) poll(ctx context.Context, interval time.Duration) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		r.resolve(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// resolve asks once. A failed question leaves the last good answer in place; "no such name" is an answer: no pods.
+func (r *dnsResolver) resolve(ctx context.Context) {
+	addresses, err := r.ask(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return
+	case err != nil:
+		r.failed(err)
+	default:
+		r.succeeded(addresses)
+	}
+}
+
+func (r *dnsResolver) ask(ctx context.Context) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	found, err := r.lookup(ctx, r.network, r.host)
+	var dnsError *net.DNSError
+	if errors.As(err, &dnsError) && dnsError.IsNotFound {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	addresses := make([]string, len(found))
+	for i, ip := range found {
+		addresses[i] = net.JoinHostPort(ip.Unmap().String(), strconv.Itoa(r.port))
+	}
+	slices.Sort(addresses)
+	return slices.Compact(addresses), nil
+}
+
+func (r *dnsResolver) failed(err error) {
+	r.observer.ResolveFailed()
+	if !r.failing {
+		r.failing = true
+		r.logger.Warn("Cannot resolve the backend; keeping the last answer", "host", r.host, "error", err, "pods", r.known)
+	}
+	if !r.told {
+		r.channel.ReportError(fmt.Errorf("resolve %s: %w", r.host, err))
+	}
+}
+
+func (r *dnsResolver) succeeded(addresses []string) {
+	r.observer.Resolved(len(addresses))
+	if r.failing {
+		r.failing = false
+		r.logger.Info("Resolved the backend again", "host", r.host)
+	}
+	if r.told && slices.Equal(addresses, r.known) {
+		return
+	}
+	r.logger.Info("Found other pods", "host", r.host, "pods", addresses, "before", r.known)
+	r.known, r.told = addresses, true
+	r.tell(addresses)
+}
+
+// tell gives the channel the pods; each address carries the member that keeps the pod's record across pickers.
+func (r *dnsResolver) tell(addresses []string) {
+	members := r.pool.replace(addresses)
+	state := resolver.State{Addresses: make([]resolver.Address, len(members))}
+	for i, m := range members {
+		state.Addresses[i] = resolver.Address{Addr: m.address, Attributes: attributes.New(memberKey{}, m)}
+	}
+	// The balancer refuses an empty answer only after it has dropped the old pods; the text below is what callers then read.
+	if err := r.channel.UpdateState(state); err != nil && len(addresses) > 0 {
+		r.logger.Error("The channel refused an answer of DNS", "pods", addresses, "error", err)
+	}
+	if len(addresses) == 0 {
+		r.channel.ReportError(fmt.Errorf("%s has no ready pods", strings.TrimSuffix(r.host, ".")))
+	}
+}
