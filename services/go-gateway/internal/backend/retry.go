@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -35,13 +36,20 @@ func retryElsewhere(pods *pool, observer Observer) grpc.UnaryClientInterceptor {
 			observer.Retried(RetryUnprocessed)
 		}
 		reason := neverRan(err, trailer)
-		if reason == "" || ctx.Err() != nil || route.picked == nil || !pods.offersAnother(route.picked) {
+		if reason == "" || over(ctx) || route.picked == nil || !pods.offersAnother(route.picked) {
 			return err
 		}
 		observer.Retried(reason)
 		route.excluded = route.picked
 		return invoke(ctx, method, request, reply, conn, options...)
 	}
+}
+
+// over says whether the call has ended for its caller. The deadline is read from the clock, since the context learns of it
+// by a timer that may be late.
+func over(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ctx.Err() != nil || ok && !time.Now().Before(deadline)
 }
 
 // notConnected are Envoy's reset reasons for a request that found no connection to go out on
