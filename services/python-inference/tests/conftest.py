@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import grpc
+import hypothesis
 import numpy as np
 import onnx
 import pytest
@@ -25,6 +26,10 @@ from polyglot_inference.protocol.pb import grpc_service_pb2_grpc as pb_grpc
 from polyglot_inference.server import InferenceServer
 from polyglot_inference.settings import DrainSettings, GrpcSettings, MetricsSettings, ModelSettings, Settings
 from polyglot_inference.telemetry.traces import Tracing
+
+# How long an example takes says more about the machine's other work than about the code.
+hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("untimed")
 
 # A model whose calls start and end when the test says so. Its module's globals are the test's handle on it.
 GATED = """

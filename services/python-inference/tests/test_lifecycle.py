@@ -146,6 +146,25 @@ async def test_a_call_that_expires_while_it_waits_is_never_executed(
         assert gate().executed == [[1], [3]]
 
 
+async def test_a_call_that_waits_longer_than_its_timeout_parameter_is_never_executed(
+    serve: Serve, gated: ModelSettings, gate: Callable[[], Gate], raw_request: RawRequest
+) -> None:
+    impatient = raw_request("gated", "x", "INT64", np.array([2]))
+    impatient.parameters["timeout"].int64_param = 1
+    async with serve(gated) as serving:
+        first = serving.stub.ModelInfer(raw_request("gated", "x", "INT64", np.array([1])))
+        await gate().started()
+        late = serving.stub.ModelInfer(impatient)
+        await eventually(lambda: serving.server.in_flight.count == 2)
+        gate().release()
+        await first
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await late
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert "in the queue of model 'gated'; not executed" in str(caught.value.details())
+        assert gate().executed == [[1]]
+
+
 async def test_the_loop_answers_probes_while_a_model_runs(
     serve: Serve, gated: ModelSettings, gate: Callable[[], Gate], raw_request: RawRequest
 ) -> None:

@@ -42,6 +42,7 @@ class Call:
     """
 
     deadline: float | None
+    request_id: str
     model: str = ""
     version: str = ""
 
@@ -88,9 +89,10 @@ class CallEdge:
     ) -> Callable[[bytes, Context], Awaitable[bytes]]:
         async def serve(data: bytes, context: Context) -> bytes:
             started = time.perf_counter()
-            call = Call(_deadline(context))
+            metadata = _text_metadata(context)
+            call = Call(_deadline(context), metadata.get("x-request-id", ""))
             status, text = grpc.StatusCode.OK, ""
-            with self._tracing.server_span(SERVICE.full_name, name, _text_metadata(context)) as span:
+            with self._tracing.server_span(SERVICE.full_name, name, metadata) as span:
                 try:
                     self._require_size("request", len(data))
                     response = await method(_parsed(parse, data), call)
@@ -178,6 +180,11 @@ def _log_failure(name: str, call: Call, failure: InferenceError, error: Exceptio
         "Failed %s: %s",
         name,
         failure.message,
-        extra={"model": call.model, "code": failure.code, "status": failure.status.name},
+        extra={
+            "model": call.model,
+            "code": failure.code,
+            "status": failure.status.name,
+            "request_id": call.request_id,
+        },
         exc_info=error if ours else None,
     )

@@ -50,6 +50,14 @@ class Inference:
         raw_answer = raw or any(spec.datatype not in codec.CONTENTS_FIELDS for spec in outputs)
         return cls(request, outputs, raw_answer, _rows(request.inputs, model.inputs))
 
+    @property
+    def timeout_seconds(self) -> float | None:
+        """How long the request may wait: Triton's parameter `timeout`, in microseconds on the wire; None without it."""
+        # Reading an absent key of a protobuf map would create it.
+        parameters = self.request.parameters
+        microseconds = parameters["timeout"].int64_param if "timeout" in parameters else 0
+        return microseconds / 1e6 if microseconds > 0 else None
+
     def tensors(self) -> dict[str, Array]:
         """Read the input tensors.
 

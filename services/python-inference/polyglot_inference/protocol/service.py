@@ -1,6 +1,7 @@
 """The six methods of the Open Inference Protocol."""
 
 import functools
+import time
 from importlib import metadata
 from typing import Final
 
@@ -95,7 +96,9 @@ class InferenceService:
         with self._in_flight.track():
             served = self._find(request.model_name, request.model_version, call)
             inference = Inference.of(request, served.model)
-            return await served.executor.run(functools.partial(self._execute, served, inference), call.deadline)
+            return await served.executor.run(
+                functools.partial(self._execute, served, inference), _queue_deadline(call, inference)
+            )
 
     def _find(self, name: str, version: str, call: Call) -> ServedModel:
         served = self._repository.find(name, version)
@@ -112,3 +115,11 @@ class InferenceService:
 
     def _observe_infer(self, call: Call, status: grpc.StatusCode, seconds: float) -> None:
         self._metrics.record_request(call.model, status, seconds)
+
+
+def _queue_deadline(call: Call, inference: Inference) -> float | None:
+    """When a call that still waits is given up: at its deadline, or earlier by Triton's request parameter `timeout`."""
+    if inference.timeout_seconds is None:
+        return call.deadline
+    patience = time.monotonic() + inference.timeout_seconds
+    return patience if call.deadline is None else min(patience, call.deadline)

@@ -1,10 +1,14 @@
 """ONNX models on ONNX Runtime."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, cast
 
 import numpy as np
+
+# Read when the library is loaded: without it ONNX Runtime reports usage to its vendor and keeps an id below ~/.cache.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime as ort
 
 from polyglot_inference.errors import InvalidTensorError, ModelLoadError

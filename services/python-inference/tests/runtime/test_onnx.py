@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,6 +60,19 @@ def test_a_string_that_is_no_text_is_refused_with_the_tensor_named(onnx_identity
     model = OnnxModel.load("text", settings.path, cpus=1)
     with pytest.raises(InvalidTensorError, match="input 'x': an ONNX string must be UTF-8"):
         model.predict({"x": np.array([b"\xff"], dtype=np.object_)}, ["y"])
+
+
+def test_onnx_runtime_reports_nothing_to_its_vendor(identity: ModelSettings, tmp_path: Path) -> None:
+    # Its telemetry shows itself by an identifier kept below the home directory.
+    home = tmp_path / "home"
+    home.mkdir()
+    script = f"""
+from pathlib import Path
+from polyglot_inference.runtime.onnx import OnnxModel
+OnnxModel.load("identity", Path({str(identity.path)!r}), cpus=1)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, env={"HOME": str(home)})
+    assert list(home.iterdir()) == []
 
 
 def test_loading_an_empty_folder_says_what_is_expected(tmp_path: Path) -> None:
