@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import signal
 import time
 from typing import Final
 
@@ -49,7 +50,6 @@ class Operator:
         self._watches = Watches()
         self._inventory = Inventory()
         self._queue: WorkQueue[Key] = WorkQueue(time.monotonic)
-        self._stop = asyncio.Event()
 
     async def run(self) -> None:
         """Start all parts, watch until told to stop, then let running reconciles end."""
@@ -81,7 +81,6 @@ class Operator:
                     clusterwide=not settings.namespaces,
                     namespaces=settings.namespaces,
                     standalone=True,
-                    stop_flag=self._stop,
                 )
                 for task in rounds:
                     task.cancel()
@@ -126,7 +125,7 @@ class Operator:
                 self._watches.forget(group)
         if before != now and self._settings.namespaces:
             log.warning("Restarting to watch what is served now: in namespaced mode nothing else would notice")
-            self._stop.set()
+            signal.raise_signal(signal.SIGTERM)
 
     async def _audit(self, client: Client) -> None:
         """Look for what vanished unseen after a watch has started over, and every few minutes; then visit all."""

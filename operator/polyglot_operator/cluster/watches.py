@@ -43,7 +43,8 @@ class Watches:
     async def restarted(self, within: float) -> None:
         """Return soon after a watch has started over, at the latest after `within` seconds."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._relisted.wait(), within)
+            async with asyncio.timeout(within):
+                await self._relisted.wait()
             await asyncio.sleep(BURST)
         self._relisted.clear()
 

@@ -14,7 +14,7 @@ from polyglot_operator.api import names
 from polyglot_operator.api.conditions import ConditionType, Reason
 from polyglot_operator.build.facts import MeshPhase
 from polyglot_operator.cluster.inventory import Child
-from polyglot_operator.cluster.kinds import DEPLOYMENT, DESTINATION_RULE, PEER_AUTHENTICATION, POD, Ref
+from polyglot_operator.cluster.kinds import DEPLOYMENT, DESTINATION_RULE, PEER_AUTHENTICATION, POD, Kind, Ref
 
 SETTLE: Final = 10.0  # seconds until every sidecar has surely got a change of policy
 
@@ -77,9 +77,9 @@ def observed_phase(service: str, live: Mapping[Ref, Child], status: Mapping[str,
     injecting = any(
         view["spec"]["template"]["metadata"]["labels"].get(names.SIDECAR_LABEL) == "true" for view in deployments
     )
-    policies = {ref.kind: child.view["spec"] for ref, child in live.items() if _is_of_inference(ref, service)}
-    authentication = policies.get(PEER_AUTHENTICATION, {}).get("mtls", {}).get("mode")
-    tls = policies.get(DESTINATION_RULE, {}).get("trafficPolicy", {}).get("tls", {}).get("mode")
+    inference = names.child(service, names.Component.INFERENCE)
+    authentication = _spec_of(PEER_AUTHENTICATION, inference, live).get("mtls", {}).get("mode")
+    tls = _spec_of(DESTINATION_RULE, inference, live).get("trafficPolicy", {}).get("tls", {}).get("mode")
     if injecting and (authentication == "STRICT" or _has_arrived(status)):
         return MeshPhase.STRICT
     if injecting:
@@ -130,5 +130,8 @@ def _has_arrived(status: Mapping[str, Any]) -> bool:
     return any(c["type"] == ConditionType.MESH_READY and c["reason"] in _ARRIVED for c in conditions)
 
 
-def _is_of_inference(ref: Ref, service: str) -> bool:
-    return ref.name == names.child(service, names.Component.INFERENCE)
+def _spec_of(kind: Kind, name: str, live: Mapping[Ref, Child]) -> Mapping[str, Any]:
+    specs: Iterable[Mapping[str, Any]] = (
+        child.view["spec"] for ref, child in live.items() if (ref.kind, ref.name) == (kind, name)
+    )
+    return next(iter(specs), {})

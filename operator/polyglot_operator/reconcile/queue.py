@@ -8,6 +8,7 @@ Source: https://pkg.go.dev/k8s.io/client-go/util/workqueue
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 import random
@@ -104,10 +105,10 @@ class WorkQueue(Generic[K]):
             if key is not None:
                 return key
             self._changed.clear()
-            try:
-                await asyncio.wait_for(self._changed.wait(), self.next_due())
-            except TimeoutError:
-                continue
+            # Not asyncio.wait_for: its inner task would count as Kopf's, which waits for it when it stops.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.next_due()):
+                    await self._changed.wait()
 
     def pop(self) -> K | None:
         """Return the next ready key and mark it as being worked on, or None while there is none."""
