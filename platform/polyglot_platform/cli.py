@@ -1,6 +1,7 @@
 """The commands behind the Makefile's targets."""
 
 import argparse
+import errno
 import fcntl
 import os
 import sys
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 
 from polyglot_platform import engine, kind_config, tools
 from polyglot_platform.addons import Addons, built_images, upstream_images
-from polyglot_platform.cluster import Cluster
+from polyglot_platform.cluster import NAME, Cluster
 from polyglot_platform.errors import PlatformError
 from polyglot_platform.images import Images
 from polyglot_platform.node import NodeImage
@@ -19,81 +20,98 @@ from polyglot_platform.project_images import DEVICE_PLUGIN, ProjectImages
 from polyglot_platform.source import Source, choose
 from polyglot_platform.workshop import Workshop
 
+REMEDIES = {
+    errno.ENOSPC: "free disk space (`docker system prune`, `go clean -cache`), then run this again",
+    errno.EACCES: "correct the permissions, or run this as the user who owns the file",
+}
+
 
 class Platform:
-    """One run of one command, with everything it works on."""
+    """What every command works on."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self._environment = environment
+        self.environment = environment
         self.places = Places.of(environment)
         self.progress = Progress()
         self.workshop = Workshop(self.places, self.progress)
-        self.images_of_ours = Images(self.places, self.progress, self.workshop)
-        self.kind_cluster = Cluster(self.places, self.progress)
+        self.images = Images(self.places, self.progress, self.workshop)
+        self.cluster = Cluster(self.places, self.progress)
 
-    def tools(self) -> None:
-        """Build the command-line tools and link them into .bin."""
-        tools.link(self.places, self.progress, self.workshop)
-
-    def cluster(self) -> None:
-        """Create or repair the cluster and its add-ons."""
-        source = self._source()
-        self.tools()
-        config = kind_config.load(self.places.kind_config)
-        (device_plugin,) = self._project_images(source).ensure([DEVICE_PLUGIN])
-        if source is Source.SOURCE:
-            node_image = NodeImage(self.places, self.progress, self.images_of_ours).ensure()
-            self.kind_cluster.ensure(node_image, kind_config.for_source(config))
-            names = built_images(self.images_of_ours, device_plugin)
-            self.kind_cluster.load(list(vars(names).values()))
-        else:
-            self.kind_cluster.ensure(None, config)
-            names = upstream_images(device_plugin)
-            self.kind_cluster.load([device_plugin])
-        Addons(self.places, self.progress, self.workshop).apply(names, self.kind_cluster.started_at())
-
-    def images(self) -> None:
-        """Build the operator, gateway and inference images, load them, write .bin/images.env."""
-        source = self._source()
-        for name, reference in self._project_images(source).publish(self.kind_cluster).items():
-            self.progress.say(name, reference)
-        self.images_of_ours.evict()
-
-    def cluster_down(self) -> None:
-        """Delete the cluster; the engine and all caches stay."""
-        if not engine.answers():
-            raise PlatformError("no Docker engine answers, so there is no cluster to reach", "run `make cluster` first")
-        self.tools()
-        self.kind_cluster.delete()
-
-    def engine_stop(self) -> None:
-        """Stop the Docker engine if `cluster` started it."""
-        engine.stop(self.places, self.progress)
-
-    def status(self) -> None:
-        """Say what runs."""
-        running = engine.answers()
-        self.progress.say("docker engine", "answers" if running else "does not answer: `make cluster` starts one")
-        if running:
-            self.progress.say("cluster polyglot", self.kind_cluster.describe())
-
-    def _source(self) -> Source:
+    def source(self) -> Source:
+        """Where images come from; the engine runs afterwards, since it is what asks the registry."""
         engine.ensure(self.places, self.progress)
-        source = choose(self._environment)
+        source = choose(self.environment)
         self.progress.say("images from", source.value)
         return source
 
-    def _project_images(self, source: Source) -> ProjectImages:
-        return ProjectImages(self.places, self.progress, self.images_of_ours, source)
+    def project_images(self, source: Source) -> ProjectImages:
+        """The images of this project on bases from `source`."""
+        return ProjectImages(self.places, self.progress, self.images, source)
 
 
-COMMANDS: dict[str, Callable[[Platform], None]] = {
-    "tools": Platform.tools,
-    "cluster": Platform.cluster,
-    "cluster-down": Platform.cluster_down,
-    "images": Platform.images,
-    "engine-stop": Platform.engine_stop,
-    "status": Platform.status,
+def install_tools(platform: Platform) -> None:
+    """Build the command-line tools and link them into .bin."""
+    tools.link(platform.places, platform.progress, platform.workshop)
+
+
+def cluster_up(platform: Platform) -> None:
+    """Create or repair the cluster and its add-ons."""
+    source = platform.source()
+    install_tools(platform)
+    config = kind_config.load(platform.places.kind_config)
+    (device_plugin,) = platform.project_images(source).ensure([DEVICE_PLUGIN])
+    if source is Source.SOURCE:
+        node_image = NodeImage(platform.places, platform.progress, platform.images).ensure()
+        platform.cluster.ensure(node_image, kind_config.for_source(config))
+        names = built_images(platform.images, device_plugin)
+        platform.cluster.load(list(vars(names).values()))
+    else:
+        platform.cluster.ensure(None, config)
+        names = upstream_images(device_plugin)
+        platform.cluster.load([device_plugin])
+    Addons(platform.places, platform.progress, platform.workshop).apply(names, platform.cluster.started_at())
+
+
+def cluster_down(platform: Platform) -> None:
+    """Delete the cluster; the engine and all caches stay."""
+    if not engine.answers():
+        raise PlatformError(
+            "no Docker engine answers, so the cluster cannot be reached",
+            "start the engine (`make cluster` does), then run this again",
+        )
+    install_tools(platform)
+    platform.cluster.delete()
+
+
+def project_images(platform: Platform) -> None:
+    """Build the operator, gateway and inference images, load them, write .bin/images.env."""
+    source = platform.source()
+    install_tools(platform)
+    for name, reference in platform.project_images(source).publish(platform.cluster).items():
+        platform.progress.say(name, reference)
+    platform.images.evict()
+
+
+def engine_stop(platform: Platform) -> None:
+    """Stop the Docker engine if `cluster` started it."""
+    engine.stop(platform.places, platform.progress)
+
+
+def status(platform: Platform) -> None:
+    """Say what runs."""
+    running = engine.answers()
+    platform.progress.say("docker engine", "answers" if running else "does not answer: `make cluster` starts one")
+    if running:
+        platform.progress.say(f"cluster {NAME}", platform.cluster.describe())
+
+
+COMMANDS: Mapping[str, Callable[[Platform], None]] = {
+    "tools": install_tools,
+    "cluster": cluster_up,
+    "cluster-down": cluster_down,
+    "images": project_images,
+    "engine-stop": engine_stop,
+    "status": status,
 }
 
 
@@ -106,14 +124,22 @@ def main(arguments: Sequence[str]) -> int:
     command = COMMANDS[parser.parse_args(arguments).command]
     platform = Platform(os.environ)
     try:
-        with _alone(platform):
-            command(platform)
+        if command is status:
+            status(platform)
+        else:
+            with _alone(platform):
+                command(platform)
     except PlatformError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"error: {error}\n  → free disk space or correct the permissions named above", file=sys.stderr)
+        if error.errno not in REMEDIES:
+            raise
+        print(f"error: {error}\n  → {REMEDIES[error.errno]}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from here", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from polyglot_platform import components, golang, pins, recipes
-from polyglot_platform.addons import WORKLOADS
+from polyglot_platform.addons import WORKLOADS, upstream_images
 from polyglot_platform.components import GoProgram, Rootfs, Wheel
 from polyglot_platform.recipes import BaseImage, Recipe
 
@@ -104,3 +104,12 @@ def test_no_lock_file_names_a_host() -> None:
     locks = [*PLATFORM.rglob("go.sum"), *PLATFORM.rglob("*.lock")]
     assert locks
     assert [lock for lock in locks if "://" in lock.read_text()] == []
+
+
+def test_the_registry_path_takes_the_same_versions_from_upstream() -> None:
+    names = upstream_images("polyglot/device-plugin:123")
+    assert names.pilot.endswith(f"/pilot:{pins.ISTIO}")
+    assert names.proxy.endswith(f"/proxyv2:{pins.ISTIO}")
+    assert names.jaeger.endswith(f"/jaeger:{pins.JAEGER}")
+    assert names.metrics_server.endswith(f"/metrics-server:{pins.METRICS_SERVER}")
+    assert names.device_plugin == "polyglot/device-plugin:123"
