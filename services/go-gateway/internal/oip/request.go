@@ -48,7 +48,7 @@ func (d *requestDecoder) decode() error {
 		case "outputs":
 			err = d.outputs()
 		default:
-			_, err = d.skip()
+			err = d.skip()
 		}
 		return err
 	})
@@ -100,7 +100,7 @@ func (d *requestDecoder) input() (*pb.ModelInferRequest_InferInputTensor, []byte
 		case "data":
 			data, err = d.sub()
 		default:
-			_, err = d.skip()
+			err = d.skip()
 		}
 		return err
 	})
@@ -116,7 +116,7 @@ func (d *requestDecoder) input() (*pb.ModelInferRequest_InferInputTensor, []byte
 		if errors.As(err, &syntax) {
 			return nil, nil, err
 		}
-		return nil, nil, apierr.New(apierr.InvalidTensor, "input %q: %w", input.Name, err)
+		return nil, nil, apierr.New(apierr.InvalidTensor, "input %q: %v", input.Name, err) // %v: the path is complete
 	}
 	return input, raw, nil
 }
@@ -125,7 +125,7 @@ func (d *requestDecoder) input() (*pb.ModelInferRequest_InferInputTensor, []byte
 func (s *scanner) sub() (scanner, error) {
 	s.space()
 	start := s.at
-	_, err := s.skip()
+	err := s.skip()
 	return scanner{text: s.text[:s.at], at: start}, err
 }
 
@@ -160,7 +160,7 @@ func (d *requestDecoder) outputs() error {
 			case "parameters":
 				output.Parameters, err = d.parameters()
 			default:
-				_, err = d.skip()
+				err = d.skip()
 			}
 			return err
 		})

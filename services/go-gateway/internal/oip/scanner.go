@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -174,37 +173,28 @@ func (s *scanner) list(closing byte, item func(index int) error) error {
 	}
 }
 
-// skip steps over any value, checks its syntax and returns its text.
-func (s *scanner) skip() ([]byte, error) {
-	s.space()
-	start := s.at
-	if err := s.pass(); err != nil {
-		return nil, err
-	}
-	return s.text[start:s.at], nil
-}
-
-func (s *scanner) pass() error {
+// skip steps over any value and checks its syntax.
+func (s *scanner) skip() error {
 	switch next := s.next(); {
 	case next == '[':
-		return s.list(']', func(int) error { return s.pass() })
+		return s.list(']', func(int) error { return s.skip() })
 	case next == '{':
 		return s.list('}', func(int) error {
 			if s.next() != '"' {
 				return s.unexpected("a field name")
 			}
-			if err := s.passString(); err != nil {
+			if err := s.skipString(); err != nil {
 				return err
 			}
 			if !s.took(':') {
 				return s.unexpected(`":"`)
 			}
-			return s.pass()
+			return s.skip()
 		})
 	case next == '"':
-		return s.passString()
+		return s.skipString()
 	case next == '-' || isDigit(next):
-		return s.passNumber()
+		return s.skipNumber()
 	case s.word("true"), s.word("false"), s.word("null"):
 		return nil
 	}
@@ -213,7 +203,7 @@ func (s *scanner) pass() error {
 
 // mismatch is the error for a value that is not what the field takes.
 func (s *scanner) mismatch(wanted string) error {
-	if err := s.pass(); err != nil {
+	if err := s.skip(); err != nil {
 		return err
 	}
 	return &fieldError{text: "must be " + wanted}
@@ -246,24 +236,24 @@ func (s *scanner) number(wanted string) ([]byte, error) {
 		return nil, s.mismatch(wanted)
 	}
 	start := s.at
-	if err := s.passNumber(); err != nil {
+	if err := s.skipNumber(); err != nil {
 		return nil, err
 	}
 	return s.text[start:s.at], nil
 }
 
-func (s *scanner) passNumber() error {
+func (s *scanner) skipNumber() error {
 	if s.text[s.at] == '-' {
 		s.at++
 	}
 	if s.at < len(s.text) && s.text[s.at] == '0' {
 		s.at++
-	} else if !s.passDigits() {
+	} else if !s.skipDigits() {
 		return s.unexpected("a digit")
 	}
 	if s.at < len(s.text) && s.text[s.at] == '.' {
 		s.at++
-		if !s.passDigits() {
+		if !s.skipDigits() {
 			return s.unexpected("a digit")
 		}
 	}
@@ -272,14 +262,14 @@ func (s *scanner) passNumber() error {
 		if s.at < len(s.text) && (s.text[s.at] == '+' || s.text[s.at] == '-') {
 			s.at++
 		}
-		if !s.passDigits() {
+		if !s.skipDigits() {
 			return s.unexpected("a digit")
 		}
 	}
 	return nil
 }
 
-func (s *scanner) passDigits() bool {
+func (s *scanner) skipDigits() bool {
 	start := s.at
 	for s.at < len(s.text) && isDigit(s.text[s.at]) {
 		s.at++
@@ -288,122 +278,3 @@ func (s *scanner) passDigits() bool {
 }
 
 func isDigit(b byte) bool { return '0' <= b && b <= '9' }
-
-// string reads a string; it must be valid Unicode.
-func (s *scanner) string() (string, error) {
-	text, err := s.appendString(nil)
-	return string(text), err
-}
-
-// appendString reads a string and appends its UTF-8 to dst.
-func (s *scanner) appendString(dst []byte) ([]byte, error) {
-	if s.next() != '"' {
-		return dst, s.mismatch("a string")
-	}
-	start := s.at + 1
-	if err := s.passString(); err != nil {
-		return dst, err
-	}
-	quoted := s.text[start : s.at-1]
-	if !utf8.Valid(quoted) {
-		return dst, &syntaxError{at: start, text: "the string is not valid UTF-8"}
-	}
-	for {
-		escape := bytes.IndexByte(quoted, '\\')
-		if escape < 0 {
-			return append(dst, quoted...), nil
-		}
-		dst = append(dst, quoted[:escape]...)
-		character, length := unescape(quoted[escape:])
-		if character == utf8.RuneError && length == len(`\u0000`) && !isReplacement(quoted[escape:]) {
-			return dst, &syntaxError{at: start, text: "the string has half of a surrogate pair"}
-		}
-		dst = utf8.AppendRune(dst, character)
-		quoted = quoted[escape+length:]
-	}
-}
-
-// passString steps over a string and checks its escapes.
-func (s *scanner) passString() error {
-	s.at++
-	for s.at < len(s.text) {
-		switch b := s.text[s.at]; {
-		case b == '"':
-			s.at++
-			return nil
-		case b < ' ':
-			return s.unexpected("an escape of this control character")
-		case b != '\\':
-			s.at++
-		default:
-			if err := s.passEscape(); err != nil {
-				return err
-			}
-		}
-	}
-	return s.unexpected("the end of the string")
-}
-
-func (s *scanner) passEscape() error {
-	s.at++
-	if s.at < len(s.text) && bytes.IndexByte([]byte(`"\/bfnrt`), s.text[s.at]) >= 0 {
-		s.at++
-		return nil
-	}
-	if s.at == len(s.text) || s.text[s.at] != 'u' {
-		return s.unexpected("an escape")
-	}
-	s.at++
-	for range 4 {
-		if s.at == len(s.text) || !isHex(s.text[s.at]) {
-			return s.unexpected("a hexadecimal digit")
-		}
-		s.at++
-	}
-	return nil
-}
-
-func isHex(b byte) bool {
-	return isDigit(b) || 'a' <= b|0x20 && b|0x20 <= 'f'
-}
-
-// unescape is the character of the escape that quoted starts with, and the escape's length; passString has checked it.
-func unescape(quoted []byte) (character rune, length int) {
-	switch quoted[1] {
-	case 'b':
-		return '\b', 2
-	case 'f':
-		return '\f', 2
-	case 'n':
-		return '\n', 2
-	case 'r':
-		return '\r', 2
-	case 't':
-		return '\t', 2
-	case 'u':
-		return unescapeUnicode(quoted)
-	}
-	return rune(quoted[1]), 2
-}
-
-// unescapeUnicode reads \uXXXX, or two of them where they are a surrogate pair; half a pair is utf8.RuneError.
-func unescapeUnicode(quoted []byte) (character rune, length int) {
-	first := hexRune(quoted)
-	if !utf16.IsSurrogate(first) {
-		return first, 6
-	}
-	if len(quoted) >= 12 && quoted[6] == '\\' && quoted[7] == 'u' {
-		if pair := utf16.DecodeRune(first, hexRune(quoted[6:])); pair != utf8.RuneError {
-			return pair, 12
-		}
-	}
-	return utf8.RuneError, 6
-}
-
-// isReplacement tells the character U+FFFD, spelt out, from the mark of half a surrogate pair.
-func isReplacement(quoted []byte) bool { return hexRune(quoted) == utf8.RuneError }
-
-func hexRune(escape []byte) rune {
-	value, _ := strconv.ParseUint(string(escape[2:6]), 16, 32) // passEscape has checked the digits
-	return rune(value)
-}
