@@ -27,7 +27,7 @@ def _telemetry(subject: Subject, component: Component) -> list[Object]:
     }
     telemetry = subject.service.spec.telemetry
     return [
-        {"name": "K8S_POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        {"name": "K8S_POD_NAME", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}},
         _variable("OTEL_SERVICE_NAME", name),
         _variable("OTEL_RESOURCE_ATTRIBUTES", ",".join(f"{key}={value}" for key, value in attributes.items())),
         _variable("OTEL_METRICS_EXPORTER", "none"),
