@@ -1,0 +1,104 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
+	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc/filters"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/backend"
+	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/config"
+	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/grpc"
+	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/oip/pb"
+	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/rest"
+	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/telemetry"
+)
+
+// process is a gateway that has its ports.
+type process struct {
+	listeners    listeners
+	backend      *backend.Backend
+	rest, admin  *http.Server
+	grpc         *grpc.Server
+	draining     *atomic.Bool
+	drainTimeout time.Duration
+	logger       *slog.Logger
+}
+
+// open takes the ports and starts to look for pods. Nothing is served until run.
+func open(ctx context.Context, settings config.Config, metrics *telemetry.Metrics, logger *slog.Logger) (*process, error) {
+	ports, err := listen(ctx, settings.Listen)
+	if err != nil {
+		return nil, err
+	}
+	pods, err := backend.New(backend.Options{
+		Host:            settings.Backend.Host,
+		Port:            settings.Backend.Port,
+		Authority:       settings.Backend.Authority(),
+		ResolveInterval: settings.Backend.ResolveInterval,
+		Stats:           otelgrpc.NewClientHandler(),
+		Observer:        metrics,
+		Logger:          logger,
+	})
+	if err != nil {
+		ports.close()
+		return nil, err
+	}
+	metrics.WatchBackends(pods.Status)
+	draining := new(atomic.Bool)
+	return &process{
+		listeners: ports,
+		backend:   pods,
+		rest: restServer(draining, logger, rest.New(rest.Options{
+			Client:          pb.NewGRPCInferenceServiceClient(pods.Conn),
+			MaxRequestBytes: settings.Limits.MaxRequestBytes,
+			DefaultTimeout:  settings.Limits.DefaultTimeout,
+			Logger:          logger,
+			Metrics:         metrics.Calls("rest"),
+		})),
+		grpc: grpc.New(grpc.Options{
+			Backend:         pods.Conn,
+			MaxRequestBytes: settings.Limits.MaxRequestBytes,
+			DefaultTimeout:  settings.Limits.DefaultTimeout,
+			Stats:           otelgrpc.NewServerHandler(otelgrpc.WithFilter(filters.Not(filters.HealthCheck()))),
+			Logger:          logger,
+			Metrics:         metrics.Calls("grpc"),
+		}),
+		admin:        adminServer(draining, logger, metrics.Handler()),
+		draining:     draining,
+		drainTimeout: settings.Drain.Timeout,
+		logger:       logger,
+	}, nil
+}
+
+// run serves until ctx ends or a listener fails, drains, and returns when nothing of the process is left running.
+func (p *process) run(ctx context.Context) error {
+	group, serving := errgroup.WithContext(ctx)
+	group.Go(func() error { return serveHTTP(p.rest, p.listeners.rest) })
+	group.Go(func() error { return serveHTTP(p.admin, p.listeners.admin) })
+	group.Go(func() error { return p.grpc.Serve(p.listeners.grpc) })
+	group.Go(func() error {
+		p.backend.Watch(serving, p.grpc.SetServing)
+		return nil
+	})
+	group.Go(func() error {
+		<-serving.Done()
+		p.drain(context.WithoutCancel(ctx))
+		return nil
+	})
+	return errors.Join(group.Wait(), p.backend.Close())
+}
+
+func serveHTTP(server *http.Server, listener net.Listener) error {
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,141 @@
+package telemetry
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"google.golang.org/grpc/connectivity"
+
+	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/backend"
+)
+
+const namespace = "polyglot_gateway"
+
+// latencyBuckets are seconds, from a cached digit to the default deadline.
+var latencyBuckets = []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60}
+
+// Metrics are all metrics of one gateway. README.md lists them.
+type Metrics struct {
+	registry *prometheus.Registry
+	requests *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+	inFlight *prometheus.GaugeVec
+	lookups  *prometheus.CounterVec
+	retries  *prometheus.CounterVec
+}
+
+// NewMetrics registers the metrics in a registry of their own, with those of the Go runtime and the process.
+func NewMetrics(version string) *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Name: "requests_total",
+			Help: "Answered calls. status is the HTTP or gRPC status, code the error code, OK without one.",
+		}, []string{"protocol", "route", "method", "status", "code"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: namespace, Name: "request_duration_seconds",
+			Help:    "Time from a call's arrival to its answer.",
+			Buckets: latencyBuckets,
+		}, []string{"protocol", "route", "method"}),
+		inFlight: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Namespace: namespace, Name: "requests_in_flight", Help: "Calls being served.",
+		}, []string{"protocol"}),
+		lookups: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Name: "resolver_lookups_total", Help: "DNS lookups of the backend's name, by result ok or error.",
+		}, []string{"result"}),
+		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Name: "retries_total", Help: "Calls sent a second time, by why they certainly had not run.",
+		}, []string{"reason"}),
+	}
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Namespace: namespace, Name: "build_info", Help: "1, labelled with the version.",
+		ConstLabels: prometheus.Labels{"version": version},
+	})
+	build.Set(1)
+	m.registry.MustRegister(m.requests, m.duration, m.inFlight, m.lookups, m.retries, build,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// Handler serves the metrics in the Prometheus text format.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry})
+}
+
+// Resolved counts a DNS lookup that was answered; how many pods it found shows in backend_state.
+func (m *Metrics) Resolved(int) { m.lookups.WithLabelValues("ok").Inc() }
+
+// ResolveFailed counts a DNS lookup that failed.
+func (m *Metrics) ResolveFailed() { m.lookups.WithLabelValues("error").Inc() }
+
+// Retried counts a call that was sent a second time.
+func (m *Metrics) Retried(reason string) { m.retries.WithLabelValues(reason).Inc() }
+
+// Calls counts the calls that arrive by one protocol.
+type Calls struct {
+	requests *prometheus.CounterVec
+	duration prometheus.ObserverVec
+	inFlight prometheus.Gauge
+}
+
+// Calls returns the counters of a protocol, "rest" or "grpc".
+func (m *Metrics) Calls(protocol string) *Calls {
+	label := prometheus.Labels{"protocol": protocol}
+	return &Calls{
+		requests: m.requests.MustCurryWith(label),
+		duration: m.duration.MustCurryWith(label),
+		inFlight: m.inFlight.With(label),
+	}
+}
+
+// Observe counts an answered call. The route must be a template, so that callers can't make labels; code is "" on success.
+func (c *Calls) Observe(route, method string, status int, code string, seconds float64) {
+	if code == "" {
+		code = "OK"
+	}
+	c.requests.WithLabelValues(route, method, strconv.Itoa(status), code).Inc()
+	c.duration.WithLabelValues(route, method).Observe(seconds)
+}
+
+// InFlight changes the number of calls being served.
+func (c *Calls) InFlight(delta int) { c.inFlight.Add(float64(delta)) }
+
+// WatchBackends reports the pods that status lists at the time of each scrape.
+func (m *Metrics) WatchBackends(status func() []backend.Status) {
+	m.registry.MustRegister(backendCollector{
+		status: status,
+		outstanding: prometheus.NewDesc(namespace+"_backend_outstanding",
+			"Calls that a pod has not answered yet.", []string{"backend"}, nil),
+		state: prometheus.NewDesc(namespace+"_backend_state",
+			"1 for the state that a pod is in: ready, put_aside, connecting, idle, transient_failure or shutdown.", []string{"backend", "state"}, nil),
+	})
+}
+
+// backendCollector reads the pods when scraped, so a pod that is gone leaves no series behind.
+type backendCollector struct {
+	status             func() []backend.Status
+	outstanding, state *prometheus.Desc
+}
+
+func (c backendCollector) Describe(descriptions chan<- *prometheus.Desc) {
+	descriptions <- c.outstanding
+	descriptions <- c.state
+}
+
+func (c backendCollector) Collect(metrics chan<- prometheus.Metric) {
+	for _, pod := range c.status() {
+		metrics <- prometheus.MustNewConstMetric(c.outstanding, prometheus.GaugeValue, float64(pod.Outstanding), pod.Address)
+		metrics <- prometheus.MustNewConstMetric(c.state, prometheus.GaugeValue, 1, pod.Address, stateName(pod))
+	}
+}
+
+func stateName(pod backend.Status) string {
+	if pod.PutAside && pod.Connection == connectivity.Ready {
+		return "put_aside"
+	}
+	return strings.ToLower(pod.Connection.String())
+}
