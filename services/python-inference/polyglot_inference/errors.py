@@ -4,9 +4,12 @@ The code travels as trailing metadata `x-error-code`; the gateway copies it into
 Codes are part of the interface: they are added, never renamed.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import grpc
+
+# Names that callers send come back in messages; clients accept 8 KiB of trailers, and a log line should be readable.
+LONGEST_MESSAGE: Final = 2000
 
 
 class InferenceError(Exception):
@@ -17,8 +20,8 @@ class InferenceError(Exception):
 
     @property
     def message(self) -> str:
-        """The text for the caller."""
-        return str(self)
+        """The text for the caller and the log."""
+        return str(self)[:LONGEST_MESSAGE]
 
 
 class InvalidRequestError(InferenceError):

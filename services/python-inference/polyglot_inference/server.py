@@ -38,6 +38,7 @@ EXIT_CUT_SHORT: Final = 128 + signal.SIGTERM
 
 # An answer is handed to grpc-core when its call counts as done; this is the time to send it.
 _SEND_SECONDS: Final = 1.0
+_EXPORT_SECONDS: Final = 3.0
 _LARGEST_GRPC_LIMIT: Final = 2**31 - 1
 
 _log = logging.getLogger(__name__)
@@ -209,7 +210,8 @@ def main() -> NoReturn:
         sys.exit(_report_settings(error))
     configure_logging(settings.log.level)
     status = uvloop.run(serve(settings, tracing))
-    tracing.close()
+    if not tracing.close(_EXPORT_SECONDS):
+        _log.warning("Gave up the last spans: the collector did not take them within %s s", _EXPORT_SECONDS)
     logging.shutdown()
     # A model that still runs must not hold the process: the interpreter would wait for its thread, and no one can
     # stop it.

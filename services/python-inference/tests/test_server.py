@@ -212,9 +212,17 @@ async def test_a_caller_learns_nothing_of_a_fault_of_ours_but_the_log_does(
         with pytest.raises(grpc.aio.AioRpcError) as caught, caplog.at_level(logging.INFO):
             await serving.stub.ServerMetadata(pb.ServerMetadataRequest())
     assert caught.value.code() is grpc.StatusCode.INTERNAL
-    assert caught.value.details() == "internal error; the server's log has the details"
+    assert caught.value.details() == "internal error; the server's log has more"
     (line,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert isinstance(line.exc_info and line.exc_info[1], ZeroDivisionError)
+
+
+async def test_a_very_long_name_gives_a_short_error(serve: Serve, identity: ModelSettings) -> None:
+    async with serve(identity) as serving:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await serving.stub.ModelInfer(pb.ModelInferRequest(model_name="x" * 500_000))
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        assert len(str(caught.value.details())) == 2000
 
 
 async def test_a_model_that_cannot_be_loaded_stops_the_start(serve: Serve, tmp_path: Path) -> None:

@@ -26,9 +26,6 @@ from polyglot_inference.telemetry.traces import Tracing, current_trace_id, recor
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 
-# Trailing metadata and status text share a default limit of 8 KiB at clients.
-_LONGEST_TEXT = 2000
-
 _log = logging.getLogger(__name__)
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
@@ -98,17 +95,12 @@ class CallEdge:
                     response = await method(_parsed(parse, data), call)
                     return self._serialised(response)
                 except asyncio.CancelledError:
-                    # The caller is gone, or its deadline passed: nobody reads an answer, but the call is counted and
-                    # traced.
+                    # The caller is gone or its deadline passed. Nobody reads an answer; the call is counted and traced.
                     expired = call.deadline is not None and time.monotonic() >= call.deadline
                     status = grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED
                     raise
-                except Exception as error:  # noqa: BLE001 - the edge: whatever it is, the caller gets a status and the log a line
-                    failure = (
-                        error
-                        if isinstance(error, InferenceError)
-                        else InternalError("internal error; the server's log has the details")
-                    )
+                except Exception as error:  # noqa: BLE001 - the edge: every fault gets a status and a log line
+                    failure = _failure(error)
                     status, text = failure.status, failure.message
                     _log_failure(name, call, failure, error)
                     await _abort(context, failure)
@@ -154,6 +146,11 @@ def _parsed(parse: Callable[[bytes], Message], data: bytes) -> Message:
         raise InvalidRequestError(f"the request is no valid protobuf message: {error}") from None
 
 
+def _failure(error: Exception) -> InferenceError:
+    """What the caller learns of an error: all of a typed one, nothing of a fault of ours."""
+    return error if isinstance(error, InferenceError) else InternalError("internal error; the server's log has more")
+
+
 def _deadline(context: Context) -> float | None:
     """The caller's deadline in monotonic seconds, None where it gave none."""
     remaining: float | None = context.time_remaining()
@@ -170,7 +167,7 @@ async def _abort(context: Context, failure: InferenceError) -> NoReturn:
     trace_id = current_trace_id()
     if trace_id:
         trailers.append(("x-trace-id", trace_id))
-    await context.abort(failure.status, failure.message[:_LONGEST_TEXT], tuple(trailers))
+    await context.abort(failure.status, failure.message, tuple(trailers))
 
 
 def _log_failure(name: str, call: Call, failure: InferenceError, error: Exception) -> None:

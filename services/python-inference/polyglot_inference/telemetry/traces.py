@@ -8,6 +8,7 @@ object around each call's context. Source:
 https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/.
 """
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -94,10 +95,18 @@ class Tracing:
         with self._tracer.start_as_current_span("execute", attributes={"polyglot.model.name": model}) as span:
             yield span
 
-    def close(self) -> None:
-        """Export what is buffered; the exporter's own timeout bounds it."""
-        if self._provider:
-            self._provider.shutdown()
+    def close(self, timeout_seconds: float) -> bool:
+        """Export what is buffered, at most this long; returns whether all of it is out.
+
+        A collector that does not answer would hold the process for the exporter's own timeout, 10 s by default, when
+        the pod's grace period may be over.
+        """
+        if self._provider is None:
+            return True
+        flush = threading.Thread(target=self._provider.shutdown, name="last-spans", daemon=True)
+        flush.start()
+        flush.join(timeout_seconds)
+        return not flush.is_alive()
 
 
 def record_status(span: trace.Span, status: grpc.StatusCode, message: str) -> None:

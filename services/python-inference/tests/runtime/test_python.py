@@ -66,7 +66,7 @@ def test_two_models_may_have_modules_of_the_same_name(python_model: WritePython)
     ("source", "complaint"),
     [
         ("import nothing_of_that_name", "importing .* raised ModuleNotFoundError"),
-        ("class Modell: pass", "defines no class Model"),
+        ("class Network: pass", "defines no class Model"),
         ("Model = 3", "defines no class Model"),
         ("class Model: outputs = []", "must declare 'inputs' as a list of TensorSpec"),
         ("class Model: inputs = [3]; outputs = []", "'inputs' of class Model is wrong"),

@@ -29,7 +29,7 @@ async def test_a_call_is_a_child_of_its_caller_and_the_execution_a_child_of_the_
     tracing = Tracing(OTLPSpanExporter(receiver.endpoint))
     async with serve(identity, tracing=tracing) as serving:
         await serving.stub.ModelInfer(raw_request("identity", "x", "FP32", X), metadata=SAMPLED)
-    tracing.close()
+    assert tracing.close(20)
     spans = {span.name: span for span in receiver.spans}
     assert set(spans) == {"inference.GRPCInferenceService/ModelInfer", "execute"}
     call, execute = spans["inference.GRPCInferenceService/ModelInfer"], spans["execute"]
@@ -52,7 +52,7 @@ async def test_a_callers_decision_not_to_sample_is_honoured(
     tracing = Tracing(OTLPSpanExporter(receiver.endpoint))
     async with serve(identity, tracing=tracing) as serving:
         await serving.stub.ModelInfer(raw_request("identity", "x", "FP32", X), metadata=NOT_SAMPLED)
-    tracing.close()
+    assert tracing.close(20)
     assert receiver.spans == []
 
 
@@ -63,7 +63,7 @@ async def test_a_callers_mistake_is_a_status_and_not_an_error_of_the_span(
     async with serve(identity, tracing=tracing) as serving:
         with pytest.raises(grpc.aio.AioRpcError):
             await serving.stub.ModelInfer(raw_request("identity", "z", "FP32", X), metadata=SAMPLED)
-    tracing.close()
+    assert tracing.close(20)
     (span,) = receiver.spans
     assert (span.attributes["rpc.grpc.status_code"], span.error) == (3, False)
 
@@ -83,7 +83,7 @@ async def test_a_models_failure_is_an_error_of_its_span_and_of_the_call(
     async with serve(python_model("fragile", source), tracing=tracing) as serving:
         with pytest.raises(grpc.aio.AioRpcError):
             await serving.stub.ModelInfer(raw_request("fragile", "x", "FP32", X), metadata=SAMPLED)
-    tracing.close()
+    assert tracing.close(20)
     assert {span.name: span.error for span in receiver.spans} == {
         "inference.GRPCInferenceService/ModelInfer": True,
         "execute": True,
@@ -95,5 +95,5 @@ async def test_health_checks_leave_no_spans(serve: Serve, identity: ModelSetting
     async with serve(identity, tracing=tracing) as serving:
         await serving.health("")
         await serving.stub.ServerLive(pb.ServerLiveRequest())
-    tracing.close()
+    assert tracing.close(20)
     assert [span.name for span in receiver.spans] == ["inference.GRPCInferenceService/ServerLive"]

@@ -1,9 +1,11 @@
 """Which environment turns traces on, and what is refused."""
 
+import socket
+
 import pytest
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from polyglot_inference.settings import SettingsError
-from polyglot_inference.telemetry.traces import exporter_from_environment
+from polyglot_inference.telemetry.traces import Tracing, exporter_from_environment
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4317"}
 
@@ -34,6 +36,14 @@ def test_traces_are_on_with_an_endpoint(environment: dict[str, str]) -> None:
     exporter = exporter_from_environment(environment)
     assert isinstance(exporter, OTLPSpanExporter)
     exporter.shutdown()
+
+
+def test_a_collector_that_never_answers_does_not_hold_the_end_of_the_process() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        tracing = Tracing(OTLPSpanExporter(f"http://127.0.0.1:{silent.getsockname()[1]}"))
+        with tracing.server_span("service", "method", {}):
+            pass
+        assert not tracing.close(0.1)
 
 
 @pytest.mark.parametrize(
