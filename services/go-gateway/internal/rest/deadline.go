@@ -41,7 +41,7 @@ func parseTimeout(text string) (time.Duration, bool) {
 	timeout, err := time.ParseDuration(text)
 	if err != nil {
 		seconds, err := strconv.ParseFloat(text, 64)
-		if err != nil || seconds >= math.MaxInt64/float64(time.Second) {
+		if inRange := seconds > 0 && seconds < math.MaxInt64/float64(time.Second); err != nil || !inRange {
 			return 0, false
 		}
 		timeout = time.Duration(seconds * float64(time.Second))
