@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -45,10 +46,16 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
     arguments = _parser().parse_args(words)
     try:
-        return int(arguments.command(arguments) or 0)
+        arguments.command(arguments)
+        sys.stdout.flush()
     except InputError as error:
         print(f"polyglot: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough; nor may Python complain when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -92,8 +99,11 @@ def _schema(_: argparse.Namespace) -> None:
 
 def _render(arguments: argparse.Namespace) -> None:
     given = _read_facts(arguments.facts) if arguments.facts else {}
-    with sys.stdin if str(arguments.file) == "-" else _open(arguments.file) as source:
-        services = list(_services(source, str(arguments.file)))
+    if str(arguments.file) == "-":
+        services = list(_services(sys.stdin, "standard input"))
+    else:
+        with _open(arguments.file) as source:
+            services = list(_services(source, str(arguments.file)))
     for service in services:
         for child in _children(service, facts_for(service, given, str(arguments.facts))):
             text = canonical(child) + "\n" if arguments.output == "json" else "---\n" + to_yaml(child)

@@ -1,6 +1,9 @@
 """The command: what it prints, what it refuses, and its exit status."""
 
+import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -111,6 +114,22 @@ def test_auto_runs_plain_without_istio(tmp_path: Path, capsys: pytest.CaptureFix
     facts.write_text("capabilities: {istio: null}")
     assert cli.main(["render", str(MINIMAL), "--facts", str(facts)]) == 0
     assert "istio.io/v1" not in capsys.readouterr().out
+
+
+def test_a_service_is_read_from_standard_input(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(MINIMAL.read_text()))
+    assert cli.main(["render", "-"]) == 0
+    from_stdin = capsys.readouterr().out
+    cli.main(["render", str(MINIMAL)])
+    assert from_stdin == capsys.readouterr().out
+
+
+def test_a_reader_that_has_seen_enough_gets_no_traceback() -> None:
+    command = f"{sys.executable} -m polyglot_operator.cli render {MINIMAL} | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("---\n", "")
 
 
 def test_schema_prints_the_crd(capsys: pytest.CaptureFixture[str]) -> None:

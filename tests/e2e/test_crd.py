@@ -14,6 +14,7 @@ from tests.e2e.cluster import Command, CommandError
 
 ROOT = Path(__file__).resolve().parents[2]
 CRD = ROOT / "crds" / "polyglot.dev_polyglotservices.yaml"
+CHART = ROOT / "charts" / "polyglot-crds"
 INVALID = yaml.safe_load((ROOT / "operator/tests/api/invalid.yaml").read_text())
 GOLDEN = sorted((ROOT / "operator/tests/golden").glob("*/service.yaml"))
 MODELS = [{"name": "m", "format": "ONNX", "source": {"configMap": {"name": "m"}}}]
@@ -127,3 +128,21 @@ def test_wide_columns_come_from_the_status_subresource(kubectl: Command, namespa
     kubectl("apply", "-n", namespace, "-f", "-", stdin=json.dumps(service({}, "columns")))
     columns = kubectl("get", "polyglot", "-n", namespace, "-o", "wide").splitlines()[0].split()
     assert columns == ["NAME", "READY", "REASON", "URL", "AGE", "MODELS", "ACCELERATOR", "MESH"]
+
+
+def test_the_chart_holds_the_generated_crd_and_keeps_it(helm: Command) -> None:
+    rendered = yaml.safe_load(helm("template", str(CHART)))
+    assert rendered["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
+    assert rendered == yaml.safe_load(CRD.read_text())
+
+
+def test_the_chart_takes_labels_and_annotations_and_may_let_the_crd_go(helm: Command) -> None:
+    values = ("--set", "keep=false,labels.team=serving,annotations.note=ours")
+    metadata = yaml.safe_load(helm("template", str(CHART), *values))["metadata"]
+    assert metadata["labels"] == {"team": "serving"}
+    assert metadata["annotations"] == {"note": "ours"}
+
+
+def test_the_chart_refuses_a_misspelt_value(helm: Command) -> None:
+    with pytest.raises(CommandError, match="retain"):
+        helm("template", str(CHART), "--set", "retain=false")

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from polyglot_operator.api.base import SET, Part, bounded, keyed_by, text
+from pydantic import Field
+
+from polyglot_operator.api.base import SET, Part, bounded, keyed_by, text, whole
 
 if TYPE_CHECKING:
     from polyglot_operator.api.model import Spec
+
+Count = Annotated[int, whole(0, 2**31 - 1)]
 
 
 class Condition(Part):
@@ -19,7 +23,7 @@ class Condition(Part):
     """Whether it holds."""
     observed_generation: int = 0
     """Generation of the spec that was judged."""
-    last_transition_time: Annotated[str, text(64)]
+    last_transition_time: Annotated[str, text(64), Field(json_schema_extra={"format": "date-time"})]
     """When status last changed, in RFC 3339."""
     reason: Annotated[str, text(1024)]
     """Stable one-word cause."""
@@ -30,11 +34,11 @@ class Condition(Part):
 class ComponentStatus(Part):
     """What runs of one component."""
 
-    replicas: int | None = None
+    replicas: Count | None = None
     """Pods that exist."""
-    ready_replicas: int | None = None
+    ready_replicas: Count | None = None
     """Pods that are ready, of any revision."""
-    updated_replicas: int | None = None
+    updated_replicas: Count | None = None
     """Pods of the current revision."""
     revision: Annotated[str, text(63)] | None = None
     """Hash of the current pod template: the label pod-template-hash of its pods."""
