@@ -9,18 +9,18 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 )
 
 // traced records the spans that end during the test.
 func traced(t *testing.T) *tracetest.SpanRecorder {
 	t.Helper()
 	recorder := tracetest.NewSpanRecorder()
-	provider, propagator := otel.GetTracerProvider(), otel.GetTextMapPropagator()
 	otel.SetTracerProvider(sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder)))
 	otel.SetTextMapPropagator(propagation.TraceContext{})
 	t.Cleanup(func() {
-		otel.SetTracerProvider(provider)
-		otel.SetTextMapPropagator(propagator)
+		otel.SetTracerProvider(noop.NewTracerProvider()) // the provider from before would go on delegating to this test's
+		otel.SetTextMapPropagator(propagation.NewCompositeTextMapPropagator())
 	})
 	return recorder
 }
