@@ -42,7 +42,7 @@ class Inference:
             It asks for shared memory, classification or sequences.
         """
         _refuse_parameters("request", request.parameters, _UNSUPPORTED_REQUEST_PARAMETERS)
-        _check_names("input", (tensor.name for tensor in request.inputs), model.inputs)
+        _check_names("input", [tensor.name for tensor in request.inputs], model.inputs)
         _check_inputs(request.inputs, model.inputs)
         outputs = _requested_outputs(request.outputs, model.outputs)
         raw = _is_raw(request)
@@ -96,9 +96,11 @@ def _refuse_parameters(owner: str, parameters: Mapping[str, pb.InferParameter], 
         raise UnsupportedError(f"{owner}: parameter {', '.join(refused)} is not supported by this server")
 
 
-def _check_names(role: str, given: Iterable[str], declared: Sequence[TensorSpec]) -> None:
-    counts = Counter(given)
+def _check_names(role: str, given: list[str], declared: Sequence[TensorSpec]) -> None:
     names = [spec.name for spec in declared]
+    if given == names:  # the usual case, on the path of every call
+        return
+    counts = Counter(given)
     unknown = [name for name in counts if name not in names]
     if unknown:
         raise InvalidTensorError(f"{role} {unknown[0]!r} is unknown; the model has {', '.join(names) or 'none'}")
@@ -131,7 +133,7 @@ def _requested_outputs(
 ) -> tuple[TensorSpec, ...]:
     if not requested:
         return tuple(declared)
-    _check_names("output", (tensor.name for tensor in requested), declared)
+    _check_names("output", [tensor.name for tensor in requested], declared)
     specs = {spec.name: spec for spec in declared}
     for tensor in requested:
         _refuse_parameters(f"output {tensor.name!r}", tensor.parameters, _UNSUPPORTED_TENSOR_PARAMETERS)
