@@ -32,7 +32,7 @@ def build(subject: Subject, component: Component) -> Object:
 
 def settings(subject: Subject, component: Component) -> str:
     """Return the text of the component's settings file."""
-    template = _TEMPLATES.get_template(f"{component}.yaml.j2")
+    template = TEMPLATES.get_template(f"{component}.yaml.j2")
     return template.render(
         backend=subject.host(Component.INFERENCE),
         drain_seconds=DRAIN_SECONDS,
@@ -62,7 +62,7 @@ def _quoted(value: object) -> object:
     return value
 
 
-_TEMPLATES: Final = Environment(
+TEMPLATES: Final = Environment(
     loader=PackageLoader("polyglot_operator.build"),
     undefined=StrictUndefined,
     finalize=_quoted,
