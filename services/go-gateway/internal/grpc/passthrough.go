@@ -154,18 +154,17 @@ func (p *passthrough) bounded(ctx context.Context) (context.Context, context.Can
 func (p *passthrough) receive(stream grpc.ServerStream) (*frame, error) {
 	request := new(frame)
 	if err := stream.RecvMsg(request); err != nil {
-		return nil, p.readable(err)
+		return nil, err
 	}
-	return request, nil
+	return request, p.withinLimit(request)
 }
 
-// readable says which setting a message exceeded; grpc-go names the sizes alone.
-func (p *passthrough) readable(err error) error {
-	if status.Code(err) != codes.ResourceExhausted {
-		return err
+func (p *passthrough) withinLimit(request *frame) error {
+	if size := int64(len(request.bytes)); size > p.MaxRequestBytes {
+		return apierr.New(apierr.MessageTooLarge, "the request has %d bytes, more than limits.maxRequestBytes = %d allows; send smaller tensors or raise the limit",
+			size, p.MaxRequestBytes)
 	}
-	return apierr.New(apierr.MessageTooLarge, "the request exceeds the gateway's limit of %d bytes (limits.maxRequestBytes): %s; send smaller tensors or raise the limit",
-		p.MaxRequestBytes, status.Convert(err).Message())
+	return nil
 }
 
 // serverLive answers for the gateway: it is live if it can answer.
@@ -217,8 +216,11 @@ func (p *passthrough) upload(caller grpc.ServerStream, pod grpc.ClientStream, fa
 				return
 			}
 		}
+		if err == nil {
+			err = p.withinLimit(request)
+		}
 		if err != nil {
-			fail(p.readable(err))
+			fail(err)
 			return
 		}
 		if pod.SendMsg(request) != nil {

@@ -22,8 +22,11 @@ const (
 	streamWindowBytes     = 1 << 20
 	connectionWindowBytes = 8 << 20
 	maxHeaderBytes        = 64 << 10
-	maxStreams            = 1000 // of one connection; more wait at the caller
-	handshakeTimeout      = 10 * time.Second
+	// grpc-go refuses a message by itself, before any handler could name the setting and the code. Only messages beyond
+	// limitSlack times the limit are left to it; those between are read and refused here.
+	limitSlack       = 2
+	maxStreams       = 1000 // of one connection; more wait at the caller
+	handshakeTimeout = 10 * time.Second
 	// Callers without a mesh hold one connection to one gateway for ever; asking them to connect again now and then lets a
 	// gateway that was added have its share.
 	connectionAge = 10 * time.Minute
@@ -59,7 +62,7 @@ func New(options Options) *Server {
 	settings := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.UnknownServiceHandler(newPassthrough(options).handle),
-		grpc.MaxRecvMsgSize(int(options.MaxRequestBytes)),
+		grpc.MaxRecvMsgSize(int(min(limitSlack*options.MaxRequestBytes, math.MaxInt32))),
 		grpc.MaxSendMsgSize(math.MaxInt32), // responses are bounded by the inference server
 		grpc.InitialWindowSize(streamWindowBytes),
 		grpc.InitialConnWindowSize(connectionWindowBytes),

@@ -12,7 +12,15 @@ import (
 
 // NewLogger writes JSON lines of at least this level, each with the trace_id and span_id of the context it is logged in.
 func NewLogger(w io.Writer, level slog.Leveler) *slog.Logger {
-	return slog.New(tracedHandler{slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})})
+	return slog.New(tracedHandler{slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: readableDuration})})
+}
+
+// readableDuration writes 1.5s instead of a count of nanoseconds.
+func readableDuration(_ []string, attribute slog.Attr) slog.Attr {
+	if attribute.Value.Kind() == slog.KindDuration {
+		attribute.Value = slog.StringValue(attribute.Value.Duration().String())
+	}
+	return attribute
 }
 
 type tracedHandler struct{ slog.Handler }
