@@ -1,7 +1,9 @@
 package rest
 
 import (
+	"bufio"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -54,6 +56,48 @@ func TestBodyThatNeverEndsStopsAtTheDeadline(t *testing.T) {
 	code, message, _ := got.failure(t)
 	if got.status != http.StatusGatewayTimeout || code != "DEADLINE_EXCEEDED" || !strings.HasPrefix(message, "the deadline passed before the body was read") {
 		t.Errorf("got %d %s %q", got.status, code, message)
+	}
+}
+
+func TestBodyThatBreaksOffIsTheCallersFault(t *testing.T) {
+	g := newGateway(t, &backend{}, nil)
+	for name, test := range map[string]struct {
+		request       string
+		status        int
+		code, message string
+	}{
+		"a chunk without size": {"Transfer-Encoding: chunked\r\n\r\nnone\r\n", http.StatusBadRequest, "INVALID_REQUEST", "the body could not be read: invalid byte in chunk length"},
+		"an end too early":     {"Content-Length: 100\r\n\r\n{", 499, "CANCELLED", "the caller went away before the body was read: unexpected EOF"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			connection, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", g.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				if err := connection.Close(); err != nil {
+					t.Error(err)
+				}
+			}()
+			if _, err := io.WriteString(connection, "POST "+inferPath+" HTTP/1.1\r\nHost: gateway\r\n"+test.request); err != nil {
+				t.Fatal(err)
+			}
+			if err := connection.(*net.TCPConn).CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			response, err := http.ReadResponse(bufio.NewReader(connection), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := io.ReadAll(response.Body)
+			if err != nil || response.Body.Close() != nil {
+				t.Fatal(err)
+			}
+			got := answered{status: response.StatusCode, header: response.Header, body: string(text)}
+			if code, message, _ := got.failure(t); got.status != test.status || code != test.code || message != test.message {
+				t.Errorf("got %d %s %q, want %d %s %q", got.status, code, message, test.status, test.code, test.message)
+			}
+		})
 	}
 }
 

@@ -13,34 +13,44 @@ import (
 )
 
 func TestCallerThatHangsUpCancelsTheBackend(t *testing.T) {
-	started, cancelled := make(chan struct{}), make(chan error, 1)
-	g := newGateway(t, &backend{infer: func(ctx context.Context, _ *pb.ModelInferRequest) (*pb.ModelInferResponse, error) {
-		close(started)
-		<-ctx.Done()
-		cancelled <- ctx.Err()
-		return nil, ctx.Err()
-	}}, nil)
-	ctx, hangUp := context.WithCancel(t.Context())
-	go func() {
-		<-started
-		hangUp()
-	}()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, g.URL+inferPath, strings.NewReader(inferBody))
-	if err != nil {
-		t.Fatal(err)
-	}
-	response, err := g.Client().Do(request)
-	if err == nil {
-		t.Fatalf("got %s and %v, want the call cancelled", response.Status, response.Body.Close())
-	}
-	if !errors.Is(err, context.Canceled) {
-		t.Fatal(err)
-	}
-	if err := <-cancelled; !errors.Is(err, context.Canceled) {
-		t.Errorf("the backend's call ended with %v, want it cancelled", err)
-	}
-	if seen := <-g.observed; seen != (observation{"/v2/models/{model}/infer", "POST", 499, "CANCELLED"}) {
-		t.Errorf("observed %+v", seen)
+	for name, test := range map[string]struct{ method, path, body, route string }{
+		"infer": {http.MethodPost, inferPath, inferBody, "/v2/models/{model}/infer"},
+		"ready": {http.MethodGet, "/v2/health/ready", "", "/v2/health/ready"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			started, cancelled := make(chan struct{}), make(chan error, 1)
+			wait := func(ctx context.Context) {
+				close(started)
+				<-ctx.Done()
+				cancelled <- ctx.Err()
+			}
+			g := newGateway(t, &backend{ready: wait, infer: func(ctx context.Context, _ *pb.ModelInferRequest) (*pb.ModelInferResponse, error) {
+				wait(ctx)
+				return nil, ctx.Err()
+			}}, nil)
+			ctx, hangUp := context.WithCancel(t.Context())
+			go func() {
+				<-started
+				hangUp()
+			}()
+			request, err := http.NewRequestWithContext(ctx, test.method, g.URL+test.path, strings.NewReader(test.body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			response, err := g.Client().Do(request)
+			if err == nil {
+				t.Fatalf("got %s and %v, want the call cancelled", response.Status, response.Body.Close())
+			}
+			if !errors.Is(err, context.Canceled) {
+				t.Fatal(err)
+			}
+			if err := <-cancelled; !errors.Is(err, context.Canceled) {
+				t.Errorf("the backend's call ended with %v, want it cancelled", err)
+			}
+			if seen := <-g.observed; seen != (observation{test.route, test.method, 499, "CANCELLED"}) {
+				t.Errorf("observed %+v", seen)
+			}
+		})
 	}
 }
 

@@ -25,15 +25,19 @@ import (
 )
 
 // backend is an inference server on the real gRPC stack. Its one model, digits, answers its input x as the output y;
-// infer, if set, answers instead.
+// infer, if set, answers instead; ready, if set, is what the answer whether the server is ready waits for.
 type backend struct {
 	pb.UnimplementedGRPCInferenceServiceServer
 
 	notReady bool
+	ready    func(context.Context)
 	infer    func(context.Context, *pb.ModelInferRequest) (*pb.ModelInferResponse, error)
 }
 
-func (b *backend) ServerReady(context.Context, *pb.ServerReadyRequest) (*pb.ServerReadyResponse, error) {
+func (b *backend) ServerReady(ctx context.Context, _ *pb.ServerReadyRequest) (*pb.ServerReadyResponse, error) {
+	if b.ready != nil {
+		b.ready(ctx)
+	}
 	return &pb.ServerReadyResponse{Ready: !b.notReady}, nil
 }
 

@@ -9,6 +9,7 @@ package rest
 import (
 	"log/slog"
 	"net/http"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -77,8 +78,21 @@ func New(options Options) http.Handler {
 		mux.Handle(route.method+" "+route.path, s.handler(route.path, route.endpoint))
 		mux.Handle(route.path, s.handler(route.path, methodNotAllowed(route.method)))
 	}
-	mux.Handle("/", s.handler(unmatchedRoute, routeNotFound))
-	return mux
+	unmatched := s.handler(unmatchedRoute, routeNotFound)
+	mux.Handle("/", unmatched)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if isClean(r.URL.EscapedPath()) {
+			mux.ServeHTTP(w, r)
+			return
+		}
+		unmatched.ServeHTTP(w, r)
+	})
+}
+
+// isClean reports whether a path is in the one form that is ours. The mux redirects others to it with a page of HTML, and
+// so a client with an empty model name, /v2/models//infer, elsewhere.
+func isClean(escaped string) bool {
+	return escaped == "/" || path.Clean("/"+escaped) == strings.TrimSuffix(escaped, "/")
 }
 
 // handler puts an endpoint into the layers that every call passes, outermost first: span, edge, trace id, request id, recovery.

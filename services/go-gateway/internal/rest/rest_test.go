@@ -54,6 +54,10 @@ func TestEveryFailureHasItsStatusAndBody(t *testing.T) {
 	}{
 		"an unknown path":               {method: "GET", path: "/v3", status: 404, code: "ROUTE_NOT_FOUND", message: "no such path: /v3; the paths are those of the Open Inference Protocol v2, such as /v2/models/MODEL/infer"},
 		"a path of Triton we lack":      {method: "GET", path: "/v2/models/digits/stats", status: 404, code: "ROUTE_NOT_FOUND", message: "no such path: /v2/models/digits/stats; the paths are those of the Open Inference Protocol v2, such as /v2/models/MODEL/infer"},
+		"an empty model name":           {method: "POST", path: "/v2/models//infer", body: inferBody, status: 404, code: "ROUTE_NOT_FOUND", message: "no such path: /v2/models//infer; the paths are those of the Open Inference Protocol v2, such as /v2/models/MODEL/infer"},
+		"a path with dots":              {method: "GET", path: "/v2/./health/live", status: 404, code: "ROUTE_NOT_FOUND", message: "no such path: /v2/./health/live; the paths are those of the Open Inference Protocol v2, such as /v2/models/MODEL/infer"},
+		"the root":                      {method: "GET", path: "/", status: 404, code: "ROUTE_NOT_FOUND", message: "no such path: /; the paths are those of the Open Inference Protocol v2, such as /v2/models/MODEL/infer"},
+		"a name with slashes":           {method: "GET", path: "/v2/models/a%2F%2Fb", status: 404, code: "MODEL_NOT_FOUND", message: `no model "a//b" in version ""`},
 		"GET to infer":                  {method: "GET", path: inferPath, status: 405, code: "METHOD_NOT_ALLOWED", message: "/v2/models/digits/infer takes POST, not GET"},
 		"DELETE of a model":             {method: "DELETE", path: "/v2/models/digits", status: 405, code: "METHOD_NOT_ALLOWED", message: "/v2/models/digits takes GET and HEAD, not DELETE"},
 		"a body that is no JSON":        {method: "POST", path: inferPath, body: "x", status: 400, code: "INVALID_REQUEST", message: "the body is not valid JSON: byte 0: found 'x' where a value should be"},
