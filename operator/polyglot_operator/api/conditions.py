@@ -214,6 +214,16 @@ REASONS: Final[tuple[Row, ...]] = (
         "The service is moving into or out of the mesh, step by step, while it serves.",
         "Wait; the message names the step.",
     ),
+    Row(
+        _T.MESH_READY, "False", _R.ISTIO_REQUIRED,
+        "mesh.mode is Istio and the cluster does not serve Istio's v1 APIs; nothing runs yet.",
+        "Install Istio 1.22 or newer, or set mesh.mode to None.",
+    ),
+    Row(
+        _T.MESH_READY, "Unknown", _R.NOT_ACCEPTED,
+        "The stored spec can't be read, so that the mesh it asks for is unknown.",
+        "See the condition Accepted.",
+    ),
     Row(_T.READY, "True", _R.READY, "The service is as declared and serves.", _NOTHING),
     Row(
         _T.READY, "False", _R.ROLLING_OUT,

@@ -36,12 +36,6 @@ def spec_digest(obj: Mapping[str, Any]) -> str:
     return _fingerprint(obj.get("spec", {}))
 
 
-def applied_at(live: Mapping[str, Any], manager: str = FIELD_MANAGER) -> str | None:
-    """Return when a manager last changed an object by applying (RFC 3339), or None when it never did."""
-    entry = _entry(live, manager)
-    return entry["time"] if entry and "time" in entry else None
-
-
 def owns(live: Mapping[str, Any], path: tuple[str, ...], manager: str) -> bool:
     """Tell whether a manager has applied the field at a path of plain keys, such as `("spec", "replicas")`."""
     fields: Mapping[str, Any] | None = _applied_fields(live, manager)
