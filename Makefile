@@ -12,6 +12,7 @@ CONTEXT := kind-polyglot
 export PATH := $(ROOT)/.bin:$(VENV)/bin:$(PATH)
 export UV_PYTHON_DOWNLOADS := never
 export POLYGLOT_CONTEXT := $(CONTEXT)
+export ORT_DISABLE_TELEMETRY := 1
 
 PACKAGES := operator platform services/python-inference
 GO_MODULES := services/go-gateway platform/addons/device-plugin bench/loadgen
@@ -81,6 +82,7 @@ golden: venv  ## Rewrite the builders' golden files after a wanted change
 	pytest operator/tests/build --update-golden
 
 verify: generate  ## Fail when a generated file differs from its source
+	$(PY) examples/digits/train.py --check
 	@drift=$$(git status --porcelain -- crds charts docs/reference services); \
 	if [[ -n $$drift ]]; then echo "generated files differ; run 'make generate' and commit:"; echo "$$drift"; git diff --stat; exit 1; fi
 

@@ -18,7 +18,7 @@ class Model:
     """Statistics of texts: words, characters and how varied the words are."""
 
     # 1. What goes in and what comes out. Callers see this as the model's metadata, and the server holds every request
-    # and every answer    to it. -1 stands for any size: here, any number of texts per request.
+    # and every answer to it. -1 stands for any size: here, any number of texts per request.
     inputs = [TensorSpec("text", "BYTES", [-1])]
     outputs = [
         TensorSpec("words", "INT64", [-1]),
@@ -31,7 +31,7 @@ class Model:
         """Nothing to read: this model has no weights."""
 
     # 3. Once per request, on a thread of this model; one call at a time, so `self` needs no lock. The arrays that
-    # come in are read-only.    An exception becomes an error to the caller (INTERNAL, with your message); the stack
+    # come in are read-only. An exception becomes an error to the caller (INTERNAL, with your message); the stack
     # goes to the server's log.
     def predict(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Describe each text of the batch.
