@@ -59,7 +59,7 @@ func levelOf(failure *apierr.Error) slog.Level {
 	switch {
 	case failure.HTTP == http.StatusInternalServerError:
 		return slog.LevelError
-	case failure.HTTP > http.StatusInternalServerError:
+	case failure.HTTP > http.StatusNotImplemented:
 		return slog.LevelWarn
 	default:
 		return slog.LevelInfo

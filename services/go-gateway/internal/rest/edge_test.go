@@ -76,6 +76,7 @@ func TestLogLevelTellsWhoseFaultItIs(t *testing.T) {
 	for code, want := range map[string]slog.Level{
 		apierr.InvalidTensor:    slog.LevelInfo,
 		apierr.Cancelled:        slog.LevelInfo,
+		apierr.Unsupported:      slog.LevelInfo,
 		apierr.Unavailable:      slog.LevelWarn,
 		apierr.DeadlineExceeded: slog.LevelWarn,
 		apierr.Internal:         slog.LevelError,
