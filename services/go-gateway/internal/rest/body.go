@@ -3,6 +3,7 @@ package rest
 import (
 	"bytes"
 	"errors"
+	"io"
 	"net/http"
 	"os"
 	"time"
@@ -13,9 +14,13 @@ import (
 // firstBodyBytes is the buffer for a body whose announced length is not to be believed yet.
 const firstBodyBytes = 1 << 20
 
+// lingerTime is how long a caller with too large a body may go on sending before it is cut off.
+const lingerTime = time.Second
+
 // readBody reads the request's body, at most limit bytes, until the deadline.
 func readBody(w http.ResponseWriter, r *http.Request, limit int64, deadline time.Time) ([]byte, error) {
 	if r.ContentLength > limit {
+		linger(w, r)
 		return nil, tooLarge(r.ContentLength, limit)
 	}
 	connection := http.NewResponseController(w)
@@ -25,6 +30,9 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64, deadline time
 	var body bytes.Buffer
 	body.Grow(int(min(max(r.ContentLength, 0), firstBodyBytes)) + bytes.MinRead)
 	if _, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, limit)); err != nil {
+		if overflow := new(http.MaxBytesError); errors.As(err, &overflow) {
+			linger(w, r)
+		}
 		return nil, bodyError(r, err, limit)
 	}
 	// What is read from here on is the caller hanging up, which has no deadline.
@@ -32,6 +40,16 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64, deadline time
 		return nil, err
 	}
 	return body.Bytes(), nil
+}
+
+// linger takes in what the caller is still sending, for a moment: closing a connection with unread bytes resets it, and the
+// caller would see the reset instead of the answer. Source: RFC 9112, section 9.6.
+func linger(w http.ResponseWriter, r *http.Request) {
+	if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(lingerTime)); err != nil {
+		return // the connection can't be bounded in time: better a reset than a caller that holds us
+	}
+	//nolint:errcheck // how the body ends no longer matters: it is refused either way
+	io.Copy(io.Discard, r.Body)
 }
 
 func bodyError(r *http.Request, err error, limit int64) error {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -107,5 +108,28 @@ func TestConnectionOutlivesTheDeadlineOfItsCalls(t *testing.T) {
 		if got := g.call(t, "POST", inferPath, inferBody, "X-Request-Timeout: "+time.Hour.String()); got.status != http.StatusOK {
 			t.Errorf("got %d %s", got.status, got.body)
 		}
+	}
+}
+
+func TestCallerStillSendingTooLargeABodyReadsTheRefusal(t *testing.T) {
+	const limit = 1 << 20
+	g := newGateway(t, &backend{}, func(options *Options) { options.MaxRequestBytes = limit })
+	connection, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(g.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = connection.Close() }() // the answer was read by then
+	const size = 16 * limit                   // more than socket buffers hold: the sender blocks unless the gateway reads
+	head := "POST " + inferPath + " HTTP/1.1\r\nHost: gateway\r\nContent-Length: " + strconv.Itoa(size) + "\r\n\r\n"
+	if _, err := io.WriteString(connection, head+strings.Repeat("x", size)); err != nil {
+		t.Fatalf("cut off while sending: %v", err)
+	}
+	response, err := http.ReadResponse(bufio.NewReader(connection), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }() // the status is all that is asked for
+	if response.StatusCode != http.StatusRequestEntityTooLarge {
+		t.Errorf("got %d, want 413", response.StatusCode)
 	}
 }
