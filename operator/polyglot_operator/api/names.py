@@ -16,6 +16,9 @@ MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
 SERVICE_LABEL: Final = f"{GROUP}/service"
 COMPONENT_LABEL: Final = f"{GROUP}/component"
 SIDECAR_LABEL: Final = "sidecar.istio.io/inject"
+# How Istio names a sidecar in traces and in metrics (istio/istio, pkg/kube/labels).
+TRACED_NAME_LABEL: Final = "app"
+CANONICAL_NAME_LABEL: Final = "service.istio.io/canonical-name"
 SIDECAR_CONTAINER: Final = "istio-proxy"
 
 # On the pod template: a change of configuration rolls the pods.

@@ -70,10 +70,7 @@ TEMPLATES: Final[Mapping[int, Callable[[Subject, Component], Object]]] = {1: _fi
 
 def _metadata(subject: Subject, component: Component) -> Object:
     return {
-        "labels": {
-            **names.labels(subject.name, component),
-            names.SIDECAR_LABEL: "true" if subject.facts.mesh.sidecars else "false",
-        },
+        "labels": {**names.labels(subject.name, component), **_mesh_labels(subject, component)},
         "annotations": {
             names.CONFIG_HASH_ANNOTATION: config_map.settings_hash(subject, component),
             # In the mesh the sidecar's agent serves these merged with its own at port 15020.
@@ -82,6 +79,14 @@ def _metadata(subject: Subject, component: Component) -> Object:
             "prometheus.io/path": "/metrics",
         },
     }
+
+
+def _mesh_labels(subject: Subject, component: Component) -> Object:
+    """Ask for a sidecar or none; name it in traces and in metrics, where it would take app.kubernetes.io/name."""
+    if not subject.facts.mesh.sidecars:
+        return {names.SIDECAR_LABEL: "false"}
+    name = names.child(subject.name, component)
+    return {names.SIDECAR_LABEL: "true", names.TRACED_NAME_LABEL: name, names.CANONICAL_NAME_LABEL: name}
 
 
 def _spec(subject: Subject, component: Component) -> Object:
