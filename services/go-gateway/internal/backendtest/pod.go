@@ -141,9 +141,15 @@ func (p *Pod) ModelInfer(ctx context.Context, request *pb.ModelInferRequest) (*p
 	return p.Echo(request), nil
 }
 
-// Echo is the answer of a pod without an Infer of its own.
+// Echo is the answer of a pod without an Infer of its own: the inputs as outputs, from the model named like the pod.
 func (p *Pod) Echo(request *pb.ModelInferRequest) *pb.ModelInferResponse {
-	return &pb.ModelInferResponse{Id: request.GetId(), ModelName: p.IP, RawOutputContents: request.GetRawInputContents()}
+	response := &pb.ModelInferResponse{Id: request.GetId(), ModelName: p.IP, RawOutputContents: request.GetRawInputContents()}
+	for _, input := range request.GetInputs() {
+		response.Outputs = append(response.Outputs, &pb.ModelInferResponse_InferOutputTensor{
+			Name: input.GetName(), Datatype: input.GetDatatype(), Shape: input.GetShape(),
+		})
+	}
+	return response
 }
 
 // ModelStreamInfer echoes each request; the model "broken" fails within the stream, as Triton does.
