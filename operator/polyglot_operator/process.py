@@ -81,6 +81,8 @@ class Operator:
                     clusterwide=not settings.namespaces,
                     namespaces=settings.namespaces,
                     standalone=True,
+                    # Given, because Kopf would look up the user's name, and an image need not have one for its uid.
+                    identity=settings.pod_name,  # type: ignore[arg-type]  # Kopf keeps this NewType of str private
                 )
                 for task in rounds:
                     task.cancel()
