@@ -1,10 +1,13 @@
 package app
 
 import (
-	"bytes"
 	"context"
+	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -23,16 +26,21 @@ import (
 
 const inferBody = `{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1]}]}`
 
-func infer(ctx context.Context, client *http.Client, base string) (*http.Response, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"/v2/models/m/infer", bytes.NewReader([]byte(inferBody)))
+// infer makes one REST call. It returns whether the gateway asked to connect elsewhere next time.
+func infer(ctx context.Context, client *http.Client, base string) (leave bool, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"/v2/models/m/infer", strings.NewReader(inferBody))
 	if err != nil {
-		return nil, err
+		return false, err
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return nil, err
+		return false, err
 	}
-	return response, response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", response.Status, text)
+	}
+	return response.Close, errors.Join(err, response.Body.Close())
 }
 
 // held is a pod whose calls wait until they are released.
@@ -62,10 +70,7 @@ func TestDrain_running_calls_finish_while_readiness_says_no(t *testing.T) {
 	results := make(chan error, 20)
 	for range 10 {
 		go func() {
-			response, err := infer(t.Context(), http.DefaultClient, g.rest)
-			if err == nil && response.StatusCode != http.StatusOK {
-				err = grpcstatus.Error(codes.Unknown, response.Status)
-			}
+			_, err := infer(t.Context(), http.DefaultClient, g.rest)
 			results <- err
 		}()
 		go func() {
@@ -173,16 +178,11 @@ func restLoad(leaving, staying *running) (call func(context.Context) error, clos
 	client := &http.Client{Transport: &http.Transport{}}
 	base := leaving.rest
 	return func(ctx context.Context) error {
-		response, err := infer(ctx, client, base)
-		switch {
-		case err != nil:
-			return err
-		case response.StatusCode != http.StatusOK:
-			return grpcstatus.Error(codes.Unknown, response.Status)
-		case response.Close:
+		leave, err := infer(ctx, client, base)
+		if leave {
 			base = staying.rest
 		}
-		return nil
+		return err
 	}, client.CloseIdleConnections
 }
 

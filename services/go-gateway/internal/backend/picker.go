@@ -44,7 +44,7 @@ func (c observedChannel) NewSubConn(addresses []resolver.Address, options balanc
 		m.connected(state.ConnectivityState)
 		inner(state)
 	}
-	return c.ClientConn.NewSubConn(addresses, options)
+	return c.ClientConn.NewSubConn(addresses, options) //nolint:staticcheck // the notice is about several addresses; the base balancer passes one
 }
 
 type pickerBuilder struct{}

@@ -123,8 +123,7 @@ func (r *dnsResolver) ask(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	found, err := r.lookup(ctx, r.network, r.host)
-	var dnsError *net.DNSError
-	if errors.As(err, &dnsError) && dnsError.IsNotFound {
+	if failure, ok := errors.AsType[*net.DNSError](err); ok && failure.IsNotFound {
 		return nil, nil
 	}
 	if err != nil {

@@ -5,9 +5,9 @@ package backendtest
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -62,7 +62,7 @@ func Restart(t *testing.T, pod *Pod) *Pod {
 }
 
 func listenAt(ctx context.Context, ip string, port int) (net.Listener, error) {
-	return new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(ip, fmt.Sprint(port)))
+	return new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(ip, strconv.Itoa(port)))
 }
 
 // listen takes a free port on the first address and the same on the others; nil where another has taken it.
@@ -119,7 +119,7 @@ func (p *Pod) observe(ctx context.Context, request any, _ *grpc.UnaryServerInfo,
 }
 
 // Address is the pod's ip:port.
-func (p *Pod) Address() string { return net.JoinHostPort(p.IP, fmt.Sprint(p.Port)) }
+func (p *Pod) Address() string { return net.JoinHostPort(p.IP, strconv.Itoa(p.Port)) }
 
 // Calls counts the unary calls that reached the pod.
 func (p *Pod) Calls() int64 { return p.calls.Load() }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -103,8 +104,8 @@ var unknownKey = regexp.MustCompile(`field (\S+) not found in type \S+`)
 
 // readable says "unknown key" where the YAML library speaks of Go types.
 func readable(err error) error {
-	var typed *yaml.TypeError
-	if !errors.As(err, &typed) {
+	typed, ok := errors.AsType[*yaml.TypeError](err)
+	if !ok {
 		return err
 	}
 	problems := make([]error, len(typed.Errors))
@@ -171,5 +172,5 @@ func bounded[T int | int64 | time.Duration](key string, value, least, most T) er
 
 // Authority is the Service's host:port: what every call carries as `:authority`, whichever pod it goes to.
 func (b Backend) Authority() string {
-	return net.JoinHostPort(strings.TrimSuffix(b.Host, "."), fmt.Sprint(b.Port))
+	return net.JoinHostPort(strings.TrimSuffix(b.Host, "."), strconv.Itoa(b.Port))
 }
