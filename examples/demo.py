@@ -111,7 +111,13 @@ def ask(digit: dict[str, Any]) -> Answer:
     request = urllib.request.Request(
         f"{GATEWAY}/v2/models/digits/infer",
         data=json.dumps(body).encode(),
-        headers={"Content-Type": "application/json", "traceparent": f"00-{trace_id}-{secrets.token_hex(8)}-01"},
+        headers={
+            "Content-Type": "application/json",
+            "traceparent": f"00-{trace_id}-{secrets.token_hex(8)}-01",
+            # The sidecar samples by a percentage, whatever a traceparent says; this header makes it trace the request.
+            # https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers#x-client-trace-id
+            "x-client-trace-id": trace_id,
+        },
     )
     try:
         with urllib.request.urlopen(request, timeout=10) as reply:

@@ -45,7 +45,7 @@ def test_one_request_is_one_chain_from_gateway_sidecar_to_python(digits: Service
     reply = call(
         "http://127.0.0.1:8000/v2/models/digits/infer",
         example.rest_body(example.held_out()[:1]),
-        headers={"traceparent": f"00-{trace_id}-{root}-01"},
+        headers={"traceparent": f"00-{trace_id}-{root}-01", "x-client-trace-id": trace_id},
     )
     assert reply.status == 200, reply.body
     wanted = {GATEWAY, INFERENCE, GATEWAY_SIDECAR, INFERENCE_SIDECAR}
