@@ -32,7 +32,8 @@ class Key(NamedTuple):
 class Child:
     """A live object of a service.
 
-    `owned` is the fingerprint of the fields that we apply, `spec` that of the whole spec (kinds of the mesh only).
+    `owned` is the fingerprint of the fields that we apply, `spec` that of the whole spec (kinds of the mesh only),
+    `template` that of the pod template (Deployments and ReplicaSets only).
     `view` is an excerpt of the object, in the object's own shape.
     """
 
@@ -43,6 +44,7 @@ class Child:
     deleting: bool
     owned: str
     spec: str
+    template: str
     holds_replicas: bool
     view: Object = field(repr=False)
 
@@ -159,6 +161,7 @@ def _child(ref: Ref, body: Object) -> Child:
         deleting="deletionTimestamp" in metadata,
         owned=ownership.owned_digest(body) if managed else "",
         spec=ownership.spec_digest(body) if ref.kind.is_mesh else "",
+        template=ownership.template_digest(body) if ref.kind in (DEPLOYMENT, REPLICA_SET) else "",
         holds_replicas=ref.kind == DEPLOYMENT and ownership.owns(body, ("spec", "replicas"), groups.FIELD_MANAGER),
         view=_VIEWS.get(ref.kind.name, _view_of_others)(body),
     )
@@ -170,7 +173,7 @@ def _controller(metadata: Object) -> str | None:
 
 
 _METADATA: Final = ("name", "namespace", "uid", "resourceVersion", "generation", "labels", "deletionTimestamp")
-_OWN_ANNOTATIONS: Final = (f"{groups.GROUP}/", "deployment.kubernetes.io/revision")
+_OWN_ANNOTATIONS: Final = f"{groups.GROUP}/"
 _CONTAINER_STATUS: Final = ("name", "ready", "restartCount", "state", "lastState", "image")
 
 

@@ -36,6 +36,17 @@ def spec_digest(obj: Mapping[str, Any]) -> str:
     return _fingerprint(obj.get("spec", {}))
 
 
+def template_digest(obj: Mapping[str, Any]) -> str:
+    """Return the fingerprint of a pod template, equal for a Deployment and its current ReplicaSet.
+
+    Like the Deployment controller, it leaves out the label that this controller adds.
+    Source: EqualIgnoreHash in k8s.io/kubernetes/pkg/controller/deployment/util.
+    """
+    template = obj["spec"]["template"]
+    labels = {key: value for key, value in template["metadata"]["labels"].items() if key != "pod-template-hash"}
+    return _fingerprint({**template, "metadata": {**template["metadata"], "labels": labels}})
+
+
 def owns(live: Mapping[str, Any], path: tuple[str, ...], manager: str) -> bool:
     """Tell whether a manager has applied the field at a path of plain keys, such as `("spec", "replicas")`."""
     fields: Mapping[str, Any] | None = _applied_fields(live, manager)

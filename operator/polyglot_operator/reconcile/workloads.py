@@ -14,7 +14,6 @@ from polyglot_operator.reconcile.diagnosis import Diagnosis, diagnose, schedulin
 from polyglot_operator.reconcile.mesh import has_sidecar
 
 Live = Mapping[Ref, Child]
-_REVISION = "deployment.kubernetes.io/revision"
 _HASH = "pod-template-hash"
 
 
@@ -22,7 +21,7 @@ _HASH = "pod-template-hash"
 class Workload:
     """One component as it runs.
 
-    `current` counts the ready pods of the current revision at the current generation; `unschedulable` holds the
+    `current` counts the ready pods of the current revision; `unschedulable` holds the
     scheduler's message for every pod that it finds no node for.
     """
 
@@ -71,8 +70,6 @@ def observe(component: Component, spec: WorkloadSpec, live: Live) -> Workload:
         return absent
     view, status = deployment.view, deployment.view["status"]
     newest = _current_replica_set(deployment, live)
-    processed = status.get("observedGeneration", 0) >= view["metadata"]["generation"]
-    current = newest["status"].get("readyReplicas", 0) if newest is not None and processed else 0
     serving = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
     latest = [pod for pod in serving if newest is None or _hash(pod) == _hash(newest)]
     unready = [pod for pod in latest if not _is_ready(pod)]
@@ -81,8 +78,8 @@ def observe(component: Component, spec: WorkloadSpec, live: Live) -> Workload:
         exists=True,
         replicas=status.get("replicas", 0),
         ready=status.get("readyReplicas", 0),
-        updated=status.get("updatedReplicas", 0) if processed else 0,
-        current=current,
+        updated=status.get("updatedReplicas", 0) if newest is not None else 0,
+        current=newest["status"].get("readyReplicas", 0) if newest is not None else 0,
         revision=_hash(newest) if newest is not None else None,
         image=_image(view, component),
         unschedulable=tuple(problem for pod in serving if (problem := scheduling_problem(pod)) is not None),
@@ -92,10 +89,12 @@ def observe(component: Component, spec: WorkloadSpec, live: Live) -> Workload:
 
 
 def _current_replica_set(deployment: Child, live: Live) -> Mapping[str, Any] | None:
-    """Return the ReplicaSet of the Deployment's present revision."""
-    revision = deployment.view["metadata"]["annotations"].get(_REVISION)
-    owned = (child.view for ref, child in live.items() if ref.kind == REPLICA_SET and child.owner == deployment.uid)
-    return next((view for view in owned if view["metadata"]["annotations"].get(_REVISION) == revision), None)
+    """Return the ReplicaSet of the Deployment's present pod template; None before the controller has made it.
+
+    Templates are compared, not generations: an autoscaler moves the generation without starting a new revision.
+    """
+    owned = (child for ref, child in live.items() if ref.kind == REPLICA_SET and child.owner == deployment.uid)
+    return next((child.view for child in owned if child.template == deployment.template), None)
 
 
 def _hash(view: Mapping[str, Any]) -> str | None:

@@ -23,3 +23,10 @@ def refused_deployment_status() -> dict[str, Any]:
     """Return the status of a Deployment whose pods a quota refuses."""
     found: dict[str, Any] = json.loads((CAPTURED / "refused-deployment-status.json").read_text())
     return found
+
+
+@pytest.fixture
+def gateway() -> dict[str, dict[str, Any]]:
+    """Return the Deployment, the ReplicaSet and the pod of a gateway that serves, by kind."""
+    lines = (CAPTURED / "gateway.jsonl").read_text().splitlines()
+    return {obj["kind"]: obj for obj in map(json.loads, lines)}

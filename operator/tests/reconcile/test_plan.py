@@ -30,6 +30,7 @@ def existing(obj: dict[str, Any], **changed: Any) -> Child:
         "deleting": False,
         "owned": ownership.digest(obj),
         "spec": ownership.spec_digest(obj),
+        "template": "",
         "holds_replicas": "replicas" in obj["spec"],
         "view": {"metadata": {}, "spec": {"replicas": 3}},
     }
