@@ -1,20 +1,24 @@
 """Count what each test level ran, and refuse a level that skipped anything or ran nothing.
 
 `levels.py go REPORT MODULE` runs a Go module's tests and keeps their JSON events; pytest keeps JUnit files of its own.
-`levels.py summary DIR` reads both. A report is called `<level>-<name>.xml` or `<level>-<name>.json`.
+`levels.py summary DIR` reads both, and checks that every test that docs/acceptance.md names has run. A report is called
+`<level>-<name>.xml` or `<level>-<name>.json`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 LEVELS = ("unit", "component", "cluster")
+ACCEPTANCE = Path(__file__).resolve().parents[1] / "docs" / "acceptance.md"
 
 
 def run_go(report: Path, module: Path) -> int:
@@ -45,40 +49,62 @@ def run_go(report: Path, module: Path) -> int:
     return status
 
 
-def count_junit(report: Path) -> Counter[str]:
-    """Count the test cases of a JUnit file as passed, failed or skipped (pytest writes xfail as skipped)."""
-    counts: Counter[str] = Counter()
+@dataclass
+class Results:
+    """How the tests of some reports ended, and what they are called (without parameters)."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    names: set[str] = field(default_factory=set)
+
+    def add(self, outcome: str, name: str) -> None:
+        """Take in one finished test."""
+        self.counts[outcome] += 1
+        self.names.add(re.split(r"[\[/]", name)[0])
+
+
+def read_junit(report: Path, results: Results) -> None:
+    """Take in a JUnit file's test cases as passed, failed or skipped (pytest writes xfail as skipped)."""
     for case in ET.parse(report).iter("testcase"):  # noqa: S314 - written by our own pytest run
         outcomes = {child.tag for child in case}
         if outcomes & {"failure", "error"}:
-            counts["failed"] += 1
+            outcome = "failed"
         elif "skipped" in outcomes:
-            counts["skipped"] += 1
+            outcome = "skipped"
         else:
-            counts["passed"] += 1
-    return counts
+            outcome = "passed"
+        results.add(outcome, case.get("name", ""))
 
 
-def count_go(report: Path) -> Counter[str]:
-    """Count the finished tests of a `go test -json` stream; a package that failed to build counts as failed."""
+def read_go(report: Path, results: Results) -> None:
+    """Take in the finished tests of a `go test -json` stream; a package that failed to build counts as failed."""
     names = {"pass": "passed", "fail": "failed", "skip": "skipped"}
-    counts: Counter[str] = Counter()
     for line in report.read_text().splitlines():
         event = json.loads(line)
         finished = event["Action"] in names
         if finished and (event.get("Test") or (event["Action"] == "fail" and event.get("FailedBuild"))):
-            counts[names[event["Action"]]] += 1
-    return counts
+            results.add(names[event["Action"]], event.get("Test", ""))
+
+
+def promised(acceptance: Path) -> set[str]:
+    """Return the names of the tests that the acceptance page promises."""
+    return set(re.findall(r"`((?:test_|Test|Fuzz)\w+)`", acceptance.read_text()))
 
 
 def summarise(directory: Path) -> int:
-    """Print the counts of every level; return 1 if any test failed or was skipped, or a level ran nothing."""
+    """Print the counts of every level.
+
+    Returns 1 if any test failed or was skipped, a level ran nothing, or a promised test did not run.
+    """
     total: Counter[str] = Counter()
+    ran: set[str] = set()
     healthy = True
     for level in LEVELS:
-        counts: Counter[str] = Counter()
+        results = Results()
         for report in sorted(directory.glob(f"{level}-*")):
-            counts += count_junit(report) if report.suffix == ".xml" else count_go(report)
+            read = read_junit if report.suffix == ".xml" else read_go
+            read(report, results)
+        counts = results.counts
+        ran |= results.names
         print(f"{level:>10}: {counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
         if not counts["passed"] or counts["failed"] or counts["skipped"]:
             healthy = False
@@ -86,7 +112,10 @@ def summarise(directory: Path) -> int:
     print(f"{total['passed']} passed, {total['failed']} failed, {total['skipped']} skipped")
     if not healthy:
         print("every level must run tests, and none may fail, be skipped or be expected to fail", file=sys.stderr)
-    return 0 if healthy else 1
+    missing = sorted(promised(ACCEPTANCE) - ran)
+    if missing:
+        print(f"promised in {ACCEPTANCE.name} but not run: {', '.join(missing)}", file=sys.stderr)
+    return 0 if healthy and not missing else 1
 
 
 def main() -> int:
