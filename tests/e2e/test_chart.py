@@ -148,6 +148,7 @@ def test_services_and_their_pods_outlive_upgrade_and_removal_of_the_operator(
     namespace: str,
     install: Callable[..., str],
 ) -> None:
+    install()
     add_model(kubectl, namespace)
     service = declare(kubectl, namespace, "lasting")
     service.wait_ready()
