@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net/http"
 	"regexp"
 
 	"google.golang.org/grpc/codes"
@@ -43,6 +45,18 @@ func (e *Error) Error() string { return e.Message }
 
 // Unwrap returns what New's format wrapped with %w, or nil.
 func (e *Error) Unwrap() error { return e.cause }
+
+// LogLevel tells the caller's faults from those that someone must look at.
+func (e *Error) LogLevel() slog.Level {
+	switch {
+	case e.HTTP == http.StatusInternalServerError:
+		return slog.LevelError
+	case e.HTTP > http.StatusNotImplemented:
+		return slog.LevelWarn
+	default:
+		return slog.LevelInfo
+	}
+}
 
 // GRPCStatus makes the error a gRPC status of its own, so that a gRPC handler can return it.
 func (e *Error) GRPCStatus() *status.Status { return status.New(e.GRPC, e.Message) }

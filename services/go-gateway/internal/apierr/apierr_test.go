@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -137,5 +138,20 @@ func TestWriteAnswersStatusAndBody(t *testing.T) {
 				t.Errorf("got %d %v %v, want 404 with %v", recorder.Code, recorder.Header(), got, test.want)
 			}
 		})
+	}
+}
+
+func TestLogLevelTellsWhoseFaultItIs(t *testing.T) {
+	for code, want := range map[string]slog.Level{
+		InvalidTensor:    slog.LevelInfo,
+		Cancelled:        slog.LevelInfo,
+		Unsupported:      slog.LevelInfo,
+		Unavailable:      slog.LevelWarn,
+		DeadlineExceeded: slog.LevelWarn,
+		Internal:         slog.LevelError,
+	} {
+		if got := New(code, "").LogLevel(); got != want {
+			t.Errorf("%s is logged as %v, want %v", code, got, want)
+		}
 	}
 }

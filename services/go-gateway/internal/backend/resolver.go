@@ -21,7 +21,7 @@ import (
 const scheme = "polyglot"
 
 // lookupTimeout bounds one DNS question, so that a lost packet doesn't hold up the next one.
-const lookupTimeout = 2 * time.Second
+const lookupTimeout = time.Second
 
 // Lookup is net.Resolver's LookupNetIP: network is "ip", "ip4" or "ip6".
 type Lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net/http"
 	"strings"
 	"time"
 
@@ -96,14 +95,7 @@ func labels(name string, known bool) (service, rpc string) {
 }
 
 func (p *passthrough) logFailure(ctx context.Context, name string, failure *apierr.Error, elapsed time.Duration) {
-	level := slog.LevelInfo // the caller's fault
-	switch {
-	case failure.HTTP == http.StatusInternalServerError:
-		level = slog.LevelError
-	case failure.HTTP > http.StatusInternalServerError:
-		level = slog.LevelWarn
-	}
-	p.Logger.LogAttrs(ctx, level, "Failed call",
+	p.Logger.LogAttrs(ctx, failure.LogLevel(), "Failed call",
 		slog.String("rpc", name),
 		slog.String("status", failure.GRPC.String()),
 		slog.String("code", failure.Code),

@@ -51,19 +51,7 @@ func (s *server) logFailure(r *http.Request, route string, failure *apierr.Error
 	if cause := failure.Unwrap(); cause != nil && failure.Code == apierr.Internal {
 		attributes = append(attributes, slog.String("cause", cause.Error()))
 	}
-	s.Logger.LogAttrs(r.Context(), levelOf(failure), "Failed call", attributes...)
-}
-
-// levelOf tells the caller's faults from those that someone must look at.
-func levelOf(failure *apierr.Error) slog.Level {
-	switch {
-	case failure.HTTP == http.StatusInternalServerError:
-		return slog.LevelError
-	case failure.HTTP > http.StatusNotImplemented:
-		return slog.LevelWarn
-	default:
-		return slog.LevelInfo
-	}
+	s.Logger.LogAttrs(r.Context(), failure.LogLevel(), "Failed call", attributes...)
 }
 
 // answer writes the JSON text. It fails only where the caller is gone, and then the call counts as cancelled.

@@ -3,7 +3,6 @@ package rest
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -68,21 +67,6 @@ func TestFailedCallIsLoggedOnceWithWhatIsKnown(t *testing.T) {
 	for key, value := range want {
 		if lines[0][key] != value {
 			t.Errorf("%s is %v, want %v", key, lines[0][key], value)
-		}
-	}
-}
-
-func TestLogLevelTellsWhoseFaultItIs(t *testing.T) {
-	for code, want := range map[string]slog.Level{
-		apierr.InvalidTensor:    slog.LevelInfo,
-		apierr.Cancelled:        slog.LevelInfo,
-		apierr.Unsupported:      slog.LevelInfo,
-		apierr.Unavailable:      slog.LevelWarn,
-		apierr.DeadlineExceeded: slog.LevelWarn,
-		apierr.Internal:         slog.LevelError,
-	} {
-		if got := levelOf(apierr.New(code, "")); got != want {
-			t.Errorf("%s is logged as %v, want %v", code, got, want)
 		}
 	}
 }
