@@ -11,9 +11,9 @@ from typing import Any, Protocol, Self
 
 import grpc
 import numpy as np
-from polyglot_inference.protocol.pb import grpc_service_pb2, grpc_service_pb2_grpc
 
 from bench.first_light.command import BenchError, run
+from polyglot_inference.protocol.pb import grpc_service_pb2, grpc_service_pb2_grpc
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = ROOT / "examples" / "digits"

@@ -11,6 +11,7 @@ import pathlib
 from collections import Counter
 
 import numpy as np
+
 from polyglot_inference import TensorSpec
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from polyglot_operator import cli
 from polyglot_operator.api.crd import custom_resource_definition
 from polyglot_operator.api.model import parse

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from kubernetes.aio.client import Configuration
+
 from polyglot_operator import handlers
 from polyglot_operator.cluster.inventory import Inventory
 from polyglot_operator.cluster.kinds import SERVICE, WATCHED

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import aiohttp
 import pytest
+
 from polyglot_operator.cluster.watches import SILENCE, Watches
 from polyglot_operator.liveness import STUCK, Liveness, serve
 from polyglot_operator.telemetry import Metrics

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
+
 from polyglot_operator.build.facts import Images
 from polyglot_operator.settings import Settings
-from pydantic import ValidationError
 
 NEEDED = {"POLYGLOT_GATEWAY_IMAGE": "g:1", "POLYGLOT_INFERENCE_IMAGE": "i:1"}
 

@@ -8,6 +8,7 @@ import logging
 
 import pytest
 from opentelemetry.sdk.trace import Tracer
+
 from polyglot_operator.telemetry import JsonFormatter, Metrics, tracer
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from polyglot_platform import debian
 from polyglot_platform.components import DEBIAN_NODE, DEBIAN_PYTHON
 

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from polyglot_platform.digest import digest, digest_tree, files_below
 
 

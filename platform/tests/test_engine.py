@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 
 import pytest
+
 from polyglot_platform import engine
 from polyglot_platform.places import Places
 from polyglot_platform.progress import Progress

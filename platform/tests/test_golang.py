@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from polyglot_platform import golang
 from polyglot_platform.components import PAUSE
 from polyglot_platform.errors import CommandError

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from polyglot_platform import kind_config, pins
 
 FILE = Path(__file__).resolve().parents[2] / "kind-config.yaml"

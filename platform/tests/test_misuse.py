@@ -4,6 +4,7 @@ import socket
 from pathlib import Path
 
 import pytest
+
 from polyglot_platform import process
 from polyglot_platform.cli import main
 from polyglot_platform.cluster import require_free_ports

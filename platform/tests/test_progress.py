@@ -3,6 +3,7 @@
 import io
 
 import pytest
+
 from polyglot_platform.progress import Progress
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from polyglot_platform.errors import PlatformError
 from polyglot_platform.images import Images
 from polyglot_platform.places import Places

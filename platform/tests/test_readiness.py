@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+
 from polyglot_platform.readiness import unready
 
 NODE_START = datetime(2026, 3, 1, 12, 0, 0, 700_000, tzinfo=UTC)

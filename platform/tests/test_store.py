@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from polyglot_platform.store import ArtifactStore, Entry, beyond_limit, last_use, touch_stamp
 
 

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from polyglot_platform import components, golang, pins, recipes
 from polyglot_platform.addons import WORKLOADS, upstream_images
 from polyglot_platform.components import GoProgram, Rootfs, Wheel

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from polyglot_operator.cluster.kinds import CHILDREN, SERVICE, WATCHED
 
+from polyglot_operator.cluster.kinds import CHILDREN, SERVICE, WATCHED
 from tests.e2e.cluster import Command, CommandError, eventually
 from tests.e2e.services import Service
 from tests.e2e.test_operator import add_model, declare

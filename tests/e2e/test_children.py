@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
-from polyglot_operator.cluster.ownership import digest, owned_digest
 
+from polyglot_operator.cluster.ownership import digest, owned_digest
 from tests.e2e.cluster import Command
 
 GOLDEN = Path(__file__).resolve().parents[2] / "operator" / "tests" / "golden"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from polyglot_operator.api import generate
 from polyglot_operator.api.conditions import MEANINGS, REASONS, ConditionType, Reason
 from polyglot_operator.api.crd import custom_resource_definition

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from polyglot_operator.api.model import InvalidService, parse
 from polyglot_operator.api.names import Component
 from polyglot_operator.api.status import Summary

@@ -4,6 +4,7 @@ import re
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from polyglot_operator.api import names
 from polyglot_operator.api.names import Component
 

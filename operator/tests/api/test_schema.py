@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 import pytest
+from pydantic import Field
+
 from polyglot_operator.api.base import Part, text
 from polyglot_operator.api.crd import custom_resource_definition
 from polyglot_operator.api.schema import SchemaError, structural
 from polyglot_operator.api.text import to_yaml
-from pydantic import Field
 
 CRD = custom_resource_definition()
 (VERSION,) = CRD["spec"]["versions"]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from polyglot_operator.api import names
 from polyglot_operator.api.model import parse
 from polyglot_operator.build import Facts, Object, canonical, children

@@ -7,6 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
+
 from polyglot_operator.api.model import parse
 from polyglot_operator.api.names import Component
 from polyglot_operator.build import config_map

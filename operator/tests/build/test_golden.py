@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from polyglot_operator import cli
 
 GOLDEN = Path(__file__).parents[1] / "golden"

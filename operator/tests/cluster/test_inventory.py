@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from polyglot_operator.cluster.inventory import Inventory, Key
 from polyglot_operator.cluster.kinds import DEPLOYMENT, POD, SERVICE, Ref
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from polyglot_operator.cluster.kinds import CHILDREN, CONFIG_MAP, DEPLOYMENT, SERVICE, Kind, Ref
 
 GOLDEN = Path(__file__).parents[1] / "golden"

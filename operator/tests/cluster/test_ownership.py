@@ -6,6 +6,7 @@ import copy
 from typing import Any
 
 import pytest
+
 from polyglot_operator import build
 from polyglot_operator.api.groups import FIELD_MANAGER
 from polyglot_operator.api.model import parse

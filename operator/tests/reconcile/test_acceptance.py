@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from polyglot_operator.api.conditions import Reason
 from polyglot_operator.api.model import PolyglotService, parse
 from polyglot_operator.build.facts import Capabilities

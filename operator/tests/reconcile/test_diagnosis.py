@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+
 from polyglot_operator.api.conditions import Reason
 from polyglot_operator.reconcile.diagnosis import MAX_MESSAGE, diagnose, scheduling_problem
 

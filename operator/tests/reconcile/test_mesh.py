@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from polyglot_operator.build.facts import MeshPhase
 from polyglot_operator.reconcile.mesh import Sidecars, has_sidecar, next_phase, wanted
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from polyglot_operator.cluster import ownership
 from polyglot_operator.cluster.inventory import Child
 from polyglot_operator.cluster.kinds import CHILDREN, Kind, Ref

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
 from polyglot_operator.reconcile.queue import BASE_DELAY, MAX_DELAY, QueueClosed, WorkQueue
 
 KEYS = ("a", "b", "c")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from polyglot_operator.api.conditions import REASONS, ConditionType, Reason
 from polyglot_operator.api.model import parse
 from polyglot_operator.api.names import Component

@@ -21,6 +21,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from onnx import TensorProto, helper
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.protocol.pb import grpc_service_pb2_grpc as pb_grpc
 from polyglot_inference.server import InferenceServer

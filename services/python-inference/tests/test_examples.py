@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from polyglot_inference.runtime.onnx import OnnxModel
 from polyglot_inference.runtime.python import PythonModel
 from polyglot_inference.tensors import TensorSpec

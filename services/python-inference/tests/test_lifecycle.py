@@ -10,6 +10,7 @@ import grpc
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2
+
 from polyglot_inference.lifecycle import Lifecycle, State
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 

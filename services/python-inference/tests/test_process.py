@@ -17,6 +17,7 @@ import grpc
 import numpy as np
 import pytest
 import yaml
+
 from polyglot_inference.protocol.pb import grpc_service_pb2_grpc as pb_grpc
 
 if TYPE_CHECKING:

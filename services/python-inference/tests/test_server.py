@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import numpy as np
 import pytest
+
 from polyglot_inference.errors import ModelLoadError
 from polyglot_inference.protocol.calls import SERVICE
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb

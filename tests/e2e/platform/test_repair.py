@@ -10,7 +10,6 @@ from typing import Any
 
 from polyglot_platform.cluster import CONTAINER
 from polyglot_platform.readiness import unready
-
 from tests.e2e.cluster import Command, eventually
 
 ROOT = Path(__file__).resolve().parents[3]

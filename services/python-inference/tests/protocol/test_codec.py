@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+
 from polyglot_inference.errors import InvalidTensorError
 from polyglot_inference.protocol import codec
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb

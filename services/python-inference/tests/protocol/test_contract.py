@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
+
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 
 # In a process of its own: two files that define the same messages cannot be loaded into one.

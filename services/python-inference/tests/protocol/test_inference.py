@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pytest
+
 from polyglot_inference.errors import InferenceError, InvalidRequestError, InvalidTensorError, UnsupportedError
 from polyglot_inference.protocol.inference import Inference
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from polyglot_inference.runtime.cpus import available_cpus
 
 AFFINITY = len(os.sched_getaffinity(0))

@@ -7,6 +7,7 @@ import contextvars
 import threading
 
 import pytest
+
 from polyglot_inference.errors import DeadlineExceededError
 from polyglot_inference.runtime.executor import ModelExecutor
 

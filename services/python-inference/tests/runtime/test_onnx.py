@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+
 from polyglot_inference.errors import InvalidTensorError, ModelLoadError
 from polyglot_inference.runtime.onnx import OnnxModel
 from polyglot_inference.tensors import NUMPY_DTYPES, TensorSpec

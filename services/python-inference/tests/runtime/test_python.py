@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+
 from polyglot_inference.errors import InvalidTensorError, ModelFailedError, ModelLoadError
 from polyglot_inference.runtime.python import PythonModel
 from polyglot_inference.tensors import TensorSpec

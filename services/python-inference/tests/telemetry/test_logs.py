@@ -7,6 +7,7 @@ import logging
 from typing import Any
 
 from opentelemetry import trace
+
 from polyglot_inference.telemetry.logs import JsonFormatter
 
 

@@ -8,6 +8,7 @@ import grpc
 import numpy as np
 import pytest
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.telemetry.traces import Tracing
 

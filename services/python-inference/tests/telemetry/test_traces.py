@@ -4,6 +4,7 @@ import socket
 
 import pytest
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+
 from polyglot_inference.settings import SettingsError
 from polyglot_inference.telemetry.traces import Tracing, exporter_from_environment
 

@@ -4,6 +4,7 @@ import pathlib
 import time
 
 import numpy as np
+
 from polyglot_inference import TensorSpec
 
 
