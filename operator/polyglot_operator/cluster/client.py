@@ -121,7 +121,7 @@ class Client:
     async def items(self, kind: Kind, namespace: str | None = None, **selectors: str) -> AsyncIterator[Object]:
         """Yield the objects of a kind page by page; selectors are the API's query parameters (`labelSelector`, …)."""
         async for page in self._pages(kind, namespace, selectors):
-            for item in page["items"]:
+            for item in page["items"] or ():
                 yield item
 
     async def metadata(self, kind: Kind, namespace: str | None, label_selector: str) -> tuple[list[Object], str]:
@@ -129,7 +129,7 @@ class Client:
         found: list[Object] = []
         version = ""
         async for page in self._pages(kind, namespace, {"labelSelector": label_selector}, METADATA_ONLY):
-            found += [item["metadata"] for item in page["items"]]
+            found += [item["metadata"] for item in page["items"] or ()]  # null when there are none
             version = page["metadata"]["resourceVersion"]
         return found, version
 

@@ -53,13 +53,17 @@ _BY_STATUS: Mapping[int, type[ClusterError]] = {
 }
 
 
+# How the API server answers an apply, and a JSON patch with a test, that name another object's uid.
+_ANOTHER_OBJECT = ("metadata.uid: Invalid value", "the server rejected our request due to an error in our request")
+
+
 def from_response(status: int, body: bytes, retry_after: str | None) -> ClusterError:
     """Type an answer of 400 and above by its status code and the `Status` object in its body."""
     message = _message(body) or f"HTTP {status}"
     if status == 429:
         return ThrottledError(message, float(retry_after or 1))
-    if status == 422 and ("metadata.uid" in message or "metadata/uid" in message):
-        return ConflictError(message, status)  # the answer to an apply that names another object's uid
+    if status == 422 and any(sign in message for sign in _ANOTHER_OBJECT):
+        return ConflictError(message, status)
     return _BY_STATUS.get(status, UnavailableError)(message, status)
 
 

@@ -23,7 +23,7 @@ def status(message: str) -> bytes:
         (409, "changed", errors.ConflictError),
         (422, "spec.ports: required", errors.InvalidError),
         (422, 'x is invalid: metadata.uid: Invalid value: "a": field is immutable', errors.ConflictError),
-        (422, "testing value /metadata/uid failed", errors.ConflictError),
+        (422, "the server rejected our request due to an error in our request", errors.ConflictError),
         (429, "slow down", errors.ThrottledError),
         (500, "etcd", errors.UnavailableError),
         (503, "starting", errors.UnavailableError),
