@@ -68,6 +68,8 @@ def _in_binary(amount: Decimal) -> str:
     whole, power = int(amount.to_integral_value(rounding=ROUND_UP)), 0
     while whole % 1024 == 0 and power < len(_BINARY) - 1:
         whole, power = whole // 1024, power + 1
+    if power == 0:  # stored without a unit, which the API server reads back as decimal
+        return _in_decimal(Decimal(whole), scientific=False)
     return f"{whole}{_BINARY[power]}"
 
 
