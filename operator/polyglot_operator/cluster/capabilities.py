@@ -54,5 +54,14 @@ async def _has_tracing_provider(client: Client) -> bool | None:
         config = await client.get(MESH_CONFIG)
     except (ForbiddenError, NotFoundError):
         return None
-    mesh = yaml.load(config.get("data", {}).get("mesh", ""), Loader=yaml.CSafeLoader) or {}
-    return any(provider.get("name") == TRACING_PROVIDER for provider in mesh.get("extensionProviders", ()))
+    return lists_tracing_provider(config.get("data", {}).get("mesh", ""))
+
+
+def lists_tracing_provider(mesh_config: str) -> bool | None:
+    """Tell whether a mesh's configuration has the provider; None for a text that Istio could not read either. Pure."""
+    try:
+        mesh = yaml.load(mesh_config, Loader=yaml.CSafeLoader)
+    except yaml.YAMLError:
+        return None
+    providers = mesh.get("extensionProviders") if isinstance(mesh, dict) else None
+    return any(provider.get("name") == TRACING_PROVIDER for provider in providers or ())
