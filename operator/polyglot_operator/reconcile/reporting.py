@@ -68,6 +68,7 @@ class Reporter:
         self._written[key] = self._clock()
         self._inventory.put(answer)
         self._metrics.status_written()
+        self._metrics.services(self._inventory.readiness())
         for transition in transitions(old, new):
             await self._post(body, transition)
         return None
