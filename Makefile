@@ -76,6 +76,7 @@ lock:  ## Resolve all dependencies again and write the lock files
 
 generate: venv  ## Regenerate CRD, reference docs and protobuf code from their sources
 	$(PY) -m polyglot_operator.api.generate
+	$(PY) docs/reference/generate.py
 	services/contract/generate.sh
 
 golden: venv  ## Rewrite the builders' golden files after a wanted change

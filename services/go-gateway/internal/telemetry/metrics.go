@@ -18,7 +18,7 @@ const namespace = "polyglot_gateway"
 // latencyBuckets are seconds, from a cached digit to the default deadline.
 var latencyBuckets = []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60}
 
-// Metrics are all metrics of one gateway. README.md lists them.
+// Metrics are all metrics of one gateway. docs/reference/metrics.md lists them, from the help texts here.
 type Metrics struct {
 	registry *prometheus.Registry
 	requests *prometheus.CounterVec
@@ -34,7 +34,8 @@ func NewMetrics(version string) *Metrics {
 		registry: prometheus.NewRegistry(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Name: "requests_total",
-			Help: "Answered calls. status is the HTTP or gRPC status, code the error code, OK without one.",
+			Help: "Answered calls. route and method are the REST route template and the HTTP method, or the gRPC service and RPC; " +
+				"status is the HTTP or gRPC status; code is the error code, or OK.",
 		}, []string{"protocol", "route", "method", "status", "code"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: namespace, Name: "request_duration_seconds",
@@ -42,13 +43,13 @@ func NewMetrics(version string) *Metrics {
 			Buckets: latencyBuckets,
 		}, []string{"protocol", "route", "method"}),
 		inFlight: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Namespace: namespace, Name: "requests_in_flight", Help: "Calls being served.",
+			Namespace: namespace, Name: "requests_in_flight", Help: "Calls being served, by protocol rest or grpc.",
 		}, []string{"protocol"}),
 		lookups: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Name: "resolver_lookups_total", Help: "DNS lookups of the backend's name, by result ok or error.",
 		}, []string{"result"}),
 		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Namespace: namespace, Name: "retries_total", Help: "Calls sent a second time, by why they certainly had not run.",
+			Namespace: namespace, Name: "retries_total", Help: "Calls sent a second time, by why they certainly had not run: unprocessed, not_connected or draining.",
 		}, []string{"reason"}),
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{

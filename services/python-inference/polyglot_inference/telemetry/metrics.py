@@ -1,4 +1,4 @@
-"""Prometheus metrics of the process; README.md lists them."""
+"""Prometheus metrics of the process; docs/reference/metrics.md lists them, from the texts here."""
 
 from wsgiref.simple_server import WSGIServer
 
@@ -47,7 +47,10 @@ class Metrics:
             "polyglot_inference_model_load_seconds", "Time the model took to load.", ["model"], registry=self.registry
         )
         self.state = Gauge(
-            "polyglot_inference_state", "1 for the state the process is in, else 0.", ["state"], registry=self.registry
+            "polyglot_inference_state",
+            "1 for the state the process is in, else 0: Starting, Ready or Draining.",
+            ["state"],
+            registry=self.registry,
         )
 
     def _histogram(self, name: str, documentation: str) -> Histogram:
