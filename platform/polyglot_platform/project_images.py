@@ -28,7 +28,7 @@ class ProjectImage:
 
     name: str
     folder: str
-    base: BaseImage | Recipe
+    base: BaseImage | Recipe | None = None
     """Stands in for the upstream base, which is the Dockerfile's default, where images come from source."""
     go_package: str = ""
 
@@ -41,7 +41,13 @@ DEVICE_PLUGIN = ProjectImage(
 )
 
 PRODUCT = (OPERATOR, GATEWAY, INFERENCE)
-"""What `make images` builds and the charts install."""
+"""What the charts install."""
+
+DIGITS_MODEL = ProjectImage("digits-model", "examples/digits")
+"""A model as an OCI image, which a service mounts as a volume: data alone, on no base."""
+
+PUBLISHED = (*PRODUCT, DIGITS_MODEL)
+"""What `make images` builds and loads."""
 
 
 class ProjectImages:
@@ -58,7 +64,8 @@ class ProjectImages:
         references = [self.reference(image) for image in wanted]
         for image, reference in zip(wanted, references, strict=True):
             if not exists(reference):
-                base = self._images.ensure([image.base])[0] if self._source is Source.SOURCE else ""
+                local_base = image.base if self._source is Source.SOURCE else None
+                base = self._images.ensure([local_base])[0] if local_base else ""
                 with self._progress.step(f"image {image.name}", f"built: {reference}"):
                     self._build(image, base, reference)
             self._images.use(reference)
@@ -67,16 +74,17 @@ class ProjectImages:
     def reference(self, image: ProjectImage) -> str:
         """`polyglot/NAME:HASH` of the working tree as it is, built or not."""
         compiler = golang.go_version() if image.go_package else ""
-        base = self._images.reference(image.base) if self._source is Source.SOURCE else ""
+        base = self._images.reference(image.base) if image.base and self._source is Source.SOURCE else ""
         content = digest_tree(self._places.root, self._files(image))
         return f"polyglot/{image.name}:{digest(image.name, base, compiler, content)}"
 
     def publish(self, cluster: Cluster) -> dict[str, str]:
-        """Build the product's images, load them into the node, and record their names in .bin/images.env."""
-        references = self.ensure(PRODUCT)
+        """Build what is published, load it into the node, and record the references in .bin/images.env."""
+        references = self.ensure(PUBLISHED)
         cluster.load(references)
         variables = {
-            f"{image.name.upper()}_IMAGE": reference for image, reference in zip(PRODUCT, references, strict=True)
+            f"{image.name.upper().replace('-', '_')}_IMAGE": reference
+            for image, reference in zip(PUBLISHED, references, strict=True)
         }
         self._places.bin.mkdir(exist_ok=True)
         lines = "".join(f"{name}={reference}\n" for name, reference in variables.items())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from tests.e2e.cluster import Command, CommandError
 
@@ -23,6 +24,15 @@ class ClientPod:
         """Run a script in the pod and return what it prints; a failing script raises `CommandError`."""
         words = ("exec", "-i", "-n", self.namespace, self.name, "-c", "client", "--", "/opt/venv/bin/python", "-")
         return self.kubectl(*words, stdin=script)
+
+    def post(self, url: str, body: object) -> Any:
+        """Send JSON from inside the cluster and return the JSON that is answered."""
+        script = f"""
+import urllib.request
+request = urllib.request.Request({url!r}, data={json.dumps(body)!r}.encode())
+print(urllib.request.urlopen(request, timeout=15).read().decode())
+"""
+        return json.loads(self.python(script))
 
     def refused(self, script: str) -> str:
         """Run a script that must fail and return the error it ended with."""
@@ -41,8 +51,16 @@ class ClientPods:
     namespace: str
     image: str
 
-    def start(self, name: str, *, mesh: bool, service_account: str = "default") -> ClientPod:
-        """Create a client pod and wait until it runs; with `mesh` it gets a sidecar of its own."""
+    def start(self, name: str, *, mesh: bool, service_account: str = "default", claim: str | None = None) -> ClientPod:
+        """Create a client pod and wait until it runs.
+
+        With `mesh` it gets a sidecar of its own, with `claim` that volume claim at /claim, to write to.
+        """
+        volumes: list[dict[str, object]] = [{"name": "tmp", "emptyDir": {}}]
+        mounts: list[dict[str, object]] = [{"name": "tmp", "mountPath": "/tmp"}]
+        if claim:
+            volumes.append({"name": "claim", "persistentVolumeClaim": {"claimName": claim}})
+            mounts.append({"name": "claim", "mountPath": "/claim"})
         pod = {
             "apiVersion": "v1",
             "kind": "Pod",
@@ -50,12 +68,15 @@ class ClientPods:
             "spec": {
                 "serviceAccountName": service_account,
                 "terminationGracePeriodSeconds": 0,
+                "securityContext": {"fsGroup": 65532},
+                "volumes": volumes,
                 "containers": [
                     {
                         "name": "client",
                         "image": self.image,
                         "command": ["/opt/venv/bin/python", "-c", "import threading; threading.Event().wait()"],
                         "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}},
+                        "volumeMounts": mounts,
                     }
                 ],
             },

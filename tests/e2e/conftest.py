@@ -76,7 +76,7 @@ def module_namespace(kubectl: Command) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def images() -> dict[str, str]:
-    """References of the images that `make images` loaded, by OPERATOR_IMAGE, GATEWAY_IMAGE and INFERENCE_IMAGE."""
+    """References of the images that `make images` loaded, by OPERATOR_IMAGE, GATEWAY_IMAGE and so on."""
     lines = (ROOT / ".bin" / "images.env").read_text().splitlines()
     return dict(line.split("=", 1) for line in lines if line)
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests import digits as example
+from tests.e2e.clients import ClientPod
 from tests.e2e.cluster import Command, eventually
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -54,8 +56,19 @@ class Service:
         """Wait for Ready=True at the current generation."""
         return self.wait("Ready", "True", within=within)
 
+    def infer_url(self, model: str) -> str:
+        """Return where the service's gateway takes inference requests for a model, inside the cluster."""
+        return f"http://{self.name}-gateway.{self.namespace}.svc.cluster.local:8000/v2/models/{model}/infer"
+
     def pods(self, component: str) -> list[dict[str, Any]]:
         """Return the living pods of `gateway` or `inference`."""
         selector = f"polyglot.dev/service={self.name},polyglot.dev/component={component}"
         found = json.loads(self.kubectl("get", "pods", "-n", self.namespace, "-l", selector, "-o", "json"))
         return [pod for pod in found["items"] if "deletionTimestamp" not in pod["metadata"]]
+
+
+def assert_predicts_as_onnx_runtime(client: ClientPod, service: Service) -> None:
+    """Compare the labels of held-out digits with those that ONNX Runtime gives by itself."""
+    pixels = example.held_out()[:5]
+    label, _ = example.rest_answer(client.post(service.infer_url("digits"), example.rest_body(pixels)))
+    assert label.tolist() == example.oracle(pixels)[0].tolist()

@@ -2,21 +2,9 @@
 
 import json
 
-from tests import digits as example
-from tests.e2e.clients import ClientPod, ClientPods
+from tests.e2e.clients import ClientPods
 from tests.e2e.cluster import Command
-from tests.e2e.services import EXAMPLES, Service
-
-
-def infer(client: ClientPod, service: Service, model: str, body: object) -> object:
-    """Send an OIP REST request to a service's gateway from inside the cluster."""
-    url = f"http://{service.name}-gateway.{service.namespace}.svc.cluster.local:8000/v2/models/{model}/infer"
-    script = f"""
-import json, urllib.request
-request = urllib.request.Request({url!r}, data={json.dumps(body)!r}.encode())
-print(urllib.request.urlopen(request, timeout=15).read().decode())
-"""
-    return json.loads(client.python(script))
+from tests.e2e.services import EXAMPLES, Service, assert_predicts_as_onnx_runtime
 
 
 def test_a_python_class_answers(kubectl: Command, client_pods: ClientPods) -> None:
@@ -25,8 +13,7 @@ def test_a_python_class_answers(kubectl: Command, client_pods: ClientPods) -> No
     client = client_pods.start("python-client", mesh=False)
     service.wait_ready()
     body = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [2], "data": ["one two three", "größer"]}]}
-    reply = infer(client, service, "text-statistics", body)
-    assert isinstance(reply, dict)
+    reply = client.post(service.infer_url("text-statistics"), body)
     outputs = {output["name"]: output["data"] for output in reply["outputs"]}
     assert outputs["words"] == [3, 1]
     assert outputs["characters"] == [13, 6]
@@ -48,9 +35,5 @@ def test_a_gpu_model_gets_its_device_from_the_kubelet(kubectl: Command, client_p
     assert seen.strip()
     (gateway,) = service.pods("gateway")
     assert "nvidia.com/gpu" not in json.dumps(gateway["spec"])
-    pixels = example.held_out()[:5]
-    reply = infer(client, service, "digits", example.rest_body(pixels))
-    assert isinstance(reply, dict)
-    label, _ = example.rest_answer(reply)
-    assert label.tolist() == example.oracle(pixels)[0].tolist()
+    assert_predicts_as_onnx_runtime(client, service)
     assert service.condition("AcceleratorsAvailable")["status"] == "True"
