@@ -1,12 +1,15 @@
 """The reference pages that need more than one program are those that the programs give now."""
 
+import re
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
 from docs.reference import generate
-from polyglot_operator.api.conditions import Reason
+from polyglot_operator.api.conditions import REASONS, Reason
+
+OPERATIONS = (generate.FOLDER.parent / "operations.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +28,22 @@ def test_generating_twice_gives_the_same_bytes(pages: dict[str, str]) -> None:
 
 def test_every_reason_has_its_event(pages: dict[str, str]) -> None:
     assert [reason for reason in Reason if f"| `{reason}` |" not in pages["events.md"]] == []
+
+
+def test_operations_tells_what_to_do_about_every_reason_that_is_not_good() -> None:
+    assert [row.reason for row in REASONS if row.status != "True" and f"`{row.reason}`" not in OPERATIONS] == []
+
+
+def test_operations_names_only_metrics_that_exist(pages: dict[str, str]) -> None:
+    named = set(re.findall(r"\b(?:polyglot|controller_runtime|workqueue|rest_client)_\w+[a-z]", OPERATIONS))
+    assert named
+    assert sorted(name for name in named if f"| `{name}` |" not in pages["metrics.md"]) == []
+
+
+def test_operations_names_only_error_codes_that_exist(pages: dict[str, str]) -> None:
+    named = set(re.findall(r"\b\d{3} `([A-Z_]+)`", OPERATIONS))
+    assert named
+    assert sorted(code for code in named if f"| `{code}` |" not in pages["errors.md"]) == []
 
 
 def test_a_metric_whose_labels_cannot_be_seen_is_refused() -> None:
