@@ -90,7 +90,7 @@ verify: generate  ## Fail when a generated file differs from its source
 lint: tools  ## Check formatting, style, types and layers of all Python and Go code
 	ruff format --check .
 	ruff check .
-	set -e; for package in $(PACKAGES); do echo "mypy $$package"; (cd $$package && mypy .); done; mypy tests examples bench
+	set -e; for package in $(PACKAGES); do echo "mypy $$package"; (cd $$package && mypy .); done; mypy tests examples bench docs
 	cd operator && lint-imports
 	codespell
 	for module in $(GO_MODULES); do (cd $$module && golangci-lint run ./...); done

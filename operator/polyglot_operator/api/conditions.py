@@ -206,7 +206,7 @@ REASONS: Final[tuple[Row, ...]] = (
     ),
     Row(
         _T.MESH_READY, "False", _R.SIDECARS_MISSING,
-        "A current pod has no ready sidecar.",
+        "A current pod has no sidecar.",
         "Look whether Istio's injection webhook runs and the namespace's Pod Security level admits sidecars.",
     ),
     Row(
