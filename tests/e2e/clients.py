@@ -54,7 +54,8 @@ class ClientPods:
     def start(self, name: str, *, mesh: bool, service_account: str = "default", claim: str | None = None) -> ClientPod:
         """Create a client pod and wait until it runs.
 
-        With `mesh` it gets a sidecar of its own, with `claim` that volume claim at /claim, to write to.
+        With `mesh` it gets a sidecar of its own, with `claim` that volume claim at /claim, which it may write to as
+        root: a host-path volume belongs to root.
         """
         volumes: list[dict[str, object]] = [{"name": "tmp", "emptyDir": {}}]
         mounts: list[dict[str, object]] = [{"name": "tmp", "mountPath": "/tmp"}]
@@ -68,7 +69,7 @@ class ClientPods:
             "spec": {
                 "serviceAccountName": service_account,
                 "terminationGracePeriodSeconds": 0,
-                "securityContext": {"fsGroup": 65532},
+                "securityContext": {"runAsUser": 0 if claim else 65532},
                 "volumes": volumes,
                 "containers": [
                     {
