@@ -45,7 +45,8 @@ def cpu_by_process(stats: Mapping[str, Any]) -> dict[str, float]:
     for container in stats["stats"]:
         labels = container["attributes"]["labels"]
         process = process_name(labels["io.kubernetes.pod.name"], labels["io.kubernetes.container.name"])
-        if labels["io.kubernetes.pod.namespace"] == NAMESPACE and process:
+        ended = "cpu" not in container  # such as istio-init, which prepared the pod's network
+        if labels["io.kubernetes.pod.namespace"] == NAMESPACE and process and not ended:
             used[process] = used.get(process, 0) + int(container["cpu"]["usageCoreNanoSeconds"]["value"]) / 1e9
     return used
 
@@ -78,21 +79,25 @@ def services() -> Iterator[ClusterService]:
 
 
 def switch_mesh(mode: str, within: float = 240) -> None:
-    """Set the mesh mode and wait until the service is Ready and no pod of the other mode is left."""
+    """Set the mesh mode and wait until the service is Ready and no pod of the other mode or an older one is left."""
     patch = json.dumps({"spec": {"mesh": {"mode": mode}}})
     kubectl("patch", "polyglotservice", "digits", "-n", NAMESPACE, "--type", "merge", "-p", patch)
     deadline = time.monotonic() + within
     kubectl("wait", "polyglotservice/digits", "-n", NAMESPACE, "--for=condition=Ready", f"--timeout={within:g}s")
-    while others := pods_of_another_mode(mode):
+    while others := pods_in_the_way(mode):
         if time.monotonic() > deadline:
-            raise BenchError(f"pods of another mesh mode are still there: {', '.join(others)}")
+            raise BenchError(f"pods of another mesh mode, or ending ones, are still there: {', '.join(others)}")
         time.sleep(1)
 
 
-def pods_of_another_mode(mode: str) -> list[str]:
-    """Return the service's pods that have a sidecar and should not, or the other way round."""
+def pods_in_the_way(mode: str) -> list[str]:
+    """Return the service's pods that have a sidecar and should not, or the other way round, or that are ending."""
     pods = json.loads(kubectl("get", "pods", "-n", NAMESPACE, "-l", "polyglot.dev/service=digits", "-o", "json"))
-    return [pod["metadata"]["name"] for pod in pods["items"] if has_sidecar(pod) != (mode == "Istio")]
+    return [
+        pod["metadata"]["name"]
+        for pod in pods["items"]
+        if has_sidecar(pod) != (mode == "Istio") or "deletionTimestamp" in pod["metadata"]
+    ]
 
 
 def has_sidecar(pod: Mapping[str, Any]) -> bool:
