@@ -84,16 +84,18 @@ class Cluster:
         image = ["--image", node_image] if node_image else []
         log = self._places.log("kind-create")
         with self._progress.step(f"cluster {NAME}", "created", announce=f"creating, log: {log}"):
-            run([self._kind, "create", "cluster", *image, "--config=-"], text_in=yaml.safe_dump(dict(config)), log=log)
+            create = [self._kind, "create", "cluster", *image, "--config=-"]
+            # In the repository's root, which the file's relative mounts refer to.
+            run(create, cwd=self._places.root, text_in=yaml.safe_dump(dict(config)), log=log)
             run(["docker", "exec", CONTAINER, "touch", COMPLETE])
 
     def _repair(self, node_image: str | None, config: Mapping[str, Any], state: str) -> None:
         """Least first: start the container, then restart its services, then make a new cluster."""
-        subject, log = f"cluster {NAME}", self._places.log("kind-repair")
+        subject, started = f"cluster {NAME}", True
         if state != "running":
             with self._progress.step(subject, f"node container was {state}: started again"):
-                run(["docker", "start", CONTAINER], log=log)
-        if self._complete():
+                started = succeeds(["docker", "start", CONTAINER])  # not where a mounted checkout is gone
+        if started and self._complete():
             self._progress.say(subject, "waiting for its API server")
             if self._recovers(RECOVERY_SECONDS):
                 return

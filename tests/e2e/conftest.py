@@ -16,9 +16,14 @@ import pytest
 
 from tests.e2e.clients import ClientPods
 from tests.e2e.cluster import Command, bound
-from tests.e2e.services import DEMO_NAMESPACE, Service
+from tests.e2e.services import AUTOSCALING, DEMO_NAMESPACE, SMALL, Service, add_model, declare
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run what disturbs the whole cluster after everything else; otherwise files keep their order."""
+    items.sort(key=lambda item: item.get_closest_marker("disruptive") is not None)
 
 
 @pytest.fixture(scope="session")
@@ -96,3 +101,20 @@ def digits(kubectl: Command) -> Service:
 def client_pods(kubectl: Command, module_namespace: str, images: dict[str, str]) -> ClientPods:
     """Starts pods that call services from inside the cluster, in the file's own namespace."""
     return ClientPods(kubectl, module_namespace, images["INFERENCE_IMAGE"])
+
+
+@pytest.fixture(scope="module")
+def meshed(kubectl: Command, module_namespace: str) -> Iterator[Service]:
+    """A service with every kind of child, shared by the tests that edit its children."""
+    add_model(kubectl, module_namespace)
+    service = declare(
+        kubectl,
+        module_namespace,
+        "whole",
+        inference={"resources": SMALL, "autoscaling": AUTOSCALING},
+        mesh={"mode": "Istio"},
+        telemetry={"tracing": {"endpoint": "http://jaeger.observability.svc.cluster.local:4317"}},
+    )
+    service.wait_ready()
+    yield service
+    kubectl("delete", "polyglotservice", service.name, "-n", service.namespace)

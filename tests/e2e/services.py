@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,33 @@ from tests.e2e.cluster import Command, eventually
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 DEMO_NAMESPACE = "polyglot-demo"
+
+Object = dict[str, Any]
+Get = Callable[..., Object]
+
+REPAIR = 10.0
+"""Seconds within which drift must be gone."""
+
+CHILDREN = (
+    "serviceaccounts,configmaps,services,deployments,poddisruptionbudgets,horizontalpodautoscalers,"
+    "peerauthentications,destinationrules,virtualservices,authorizationpolicies,telemetries"
+)
+SMALL = {"requests": {"cpu": "10m", "memory": "32Mi"}}
+AUTOSCALING = {"minReplicas": 1, "maxReplicas": 2, "metrics": [{"type": "CPU", "averageUtilization": 1000}]}
+"""A target that is never reached, for tests about objects, not about load."""
+
+ALL_CHILDREN = {
+    *(f"{kind}/whole-{part}" for kind in ("ServiceAccount", "ConfigMap", "Service", "Deployment", "PodDisruptionBudget")
+      for part in ("inference", "gateway")),
+    "PeerAuthentication/whole-inference",
+    "PeerAuthentication/whole-gateway",
+    "DestinationRule/whole-inference",
+    "VirtualService/whole-inference",
+    "AuthorizationPolicy/whole-inference",
+    "Telemetry/whole-telemetry",
+    "HorizontalPodAutoscaler/whole-inference",
+}  # fmt: skip
+"""The children of a service `whole` in the mesh, with an autoscaler and tracing."""
 
 
 @dataclass(frozen=True)
@@ -72,3 +100,43 @@ def assert_predicts_as_onnx_runtime(client: ClientPod, service: Service) -> None
     pixels = example.held_out()[:5]
     label, _ = example.rest_answer(client.post(service.infer_url("digits"), example.rest_body(pixels)))
     assert label.tolist() == example.oracle(pixels)[0].tolist()
+
+
+def declare(kubectl: Command, namespace: str, name: str, source: str = "digits-model", **spec: Object) -> Service:
+    """Apply a small service that serves the digits model outside of the mesh; `spec` replaces whole sections."""
+    model = {"name": "digits", "format": "ONNX", "source": {"configMap": {"name": source}}}
+    sections = {"inference": {"resources": SMALL}, "gateway": {"resources": SMALL}, "mesh": {"mode": "None"}}
+    body = {
+        "apiVersion": "polyglot.dev/v1alpha1",
+        "kind": "PolyglotService",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"models": [model], **sections, **spec},
+    }
+    kubectl("apply", "-f", "-", stdin=json.dumps(body))
+    return Service(kubectl, namespace, name)
+
+
+def add_model(kubectl: Command, namespace: str) -> None:
+    kubectl("apply", "-n", namespace, "-f", str(EXAMPLES / "digits" / "model.yaml"))
+
+
+def children(get: Get, service: Service) -> list[Object]:
+    found = get(
+        CHILDREN, "-n", service.namespace, "-l", f"polyglot.dev/service={service.name}", "--show-managed-fields"
+    )
+    items: list[Object] = found["items"]
+    return items
+
+
+def names(objects: list[Object]) -> set[str]:
+    return {f"{obj['kind']}/{obj['metadata']['name']}" for obj in objects}
+
+
+def written(objects: list[Object]) -> dict[str, Any]:
+    """Return what the operator has written to each object and when; what controllers write beside it doesn't count."""
+    return {
+        f"{obj['kind']}/{obj['metadata']['name']}": [
+            entry for entry in obj["metadata"]["managedFields"] if entry["manager"].startswith("polyglot-")
+        ]
+        for obj in objects
+    }

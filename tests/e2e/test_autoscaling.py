@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.e2e.cluster import Command, eventually
-from tests.e2e.services import Service
+from tests.e2e.services import AUTOSCALING, SMALL, Get, Service, add_model, children, declare, names
 
 AUTOSCALED = {
     "apiVersion": "polyglot.dev/v1alpha1",
@@ -52,3 +52,27 @@ def test_hpa_is_accepted_and_reads_container_metrics(
         if entry["manager"] == "polyglot-operator" and "f:replicas" in entry["fieldsV1"].get("f:spec", {})
     ]  # fmt: skip
     assert owned == [], "the operator must not own spec.replicas under an autoscaler"
+
+
+def test_replicas_stay_when_the_autoscaler_takes_over_and_hands_back(
+    kubectl: Command, get: Get, namespace: str
+) -> None:
+    add_model(kubectl, namespace)
+    three = {"resources": SMALL, "replicas": 3}
+    service = declare(kubectl, namespace, "handed", gateway=three)
+    deployment = ("deployment/handed-gateway", "-n", namespace)
+    eventually(lambda: get(*deployment)["spec"]["replicas"], lambda count: count == 3, 30, "three replicas")
+
+    seen = set()
+
+    def scaler_is_there() -> bool:
+        seen.add(get(*deployment)["spec"]["replicas"])
+        return "HorizontalPodAutoscaler/handed-gateway" in names(children(get, service))
+
+    autoscaled = {"resources": SMALL, "autoscaling": {**AUTOSCALING, "minReplicas": 3, "maxReplicas": 4}}
+    declare(kubectl, namespace, "handed", gateway=autoscaled)
+    eventually(scaler_is_there, lambda there: there, 20, "the autoscaler")
+    declare(kubectl, namespace, "handed", gateway=three)
+    eventually(scaler_is_there, lambda there: not there, 20, "the autoscaler's end")
+    seen.add(get(*deployment)["spec"]["replicas"])
+    assert seen == {3}

@@ -12,8 +12,7 @@ import yaml
 
 from polyglot_operator.cluster.kinds import CHILDREN, SERVICE, WATCHED
 from tests.e2e.cluster import Command, CommandError, eventually
-from tests.e2e.services import Service
-from tests.e2e.test_operator import add_model, declare
+from tests.e2e.services import Service, add_model, declare
 
 CHARTS = Path(__file__).resolve().parents[2] / "charts"
 CHART = str(CHARTS / "polyglot-operator")
@@ -141,6 +140,7 @@ def install(helm: Command, images: dict[str, str]) -> Iterator[Callable[..., str
     run()
 
 
+@pytest.mark.disruptive
 def test_services_and_their_pods_outlive_upgrade_and_removal_of_the_operator(
     kubectl: Command,
     helm: Command,
@@ -179,6 +179,7 @@ def test_services_and_their_pods_outlive_upgrade_and_removal_of_the_operator(
     assert pods() == before
 
 
+@pytest.mark.disruptive
 def test_deleting_a_service_while_no_operator_runs_leaves_nothing(
     kubectl: Command, helm: Command, namespace: str, install: Callable[..., str]
 ) -> None:

@@ -8,6 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from polyglot_platform.cluster import CONTAINER
 from polyglot_platform.readiness import unready
 from tests.e2e.cluster import Command, eventually
@@ -19,6 +21,7 @@ def docker(*words: str) -> str:
     return subprocess.run(["docker", *words], capture_output=True, text=True, check=True).stdout.strip()
 
 
+@pytest.mark.disruptive
 def test_a_killed_node_is_started_again_with_everything_that_ran_on_it(
     get: Callable[..., dict[str, Any]], kubectl: Command
 ) -> None:
