@@ -99,7 +99,7 @@ class Operator:
         """Learn what the cluster can do before anything is judged by it."""
         while True:
             try:
-                return await capabilities.discover(client)
+                return await capabilities.discover(client, self._settings.namespaces)
             except ClusterError as error:
                 log.warning("Could not discover what the cluster serves", extra={"error": error.message})
                 await asyncio.sleep(1.0)
@@ -109,7 +109,7 @@ class Operator:
         while True:
             await asyncio.sleep(REDISCOVERY)
             try:
-                found = await capabilities.discover(client)
+                found = await capabilities.discover(client, self._settings.namespaces)
             except ClusterError as error:
                 log.warning("Could not discover what the cluster serves", extra={"error": error.message})
                 continue

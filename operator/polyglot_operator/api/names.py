@@ -30,6 +30,7 @@ TEMPLATE_REVISION_ANNOTATION: Final = f"{GROUP}/template-revision"
 # Server-side filter of every child watch; ReplicaSets and pods inherit the labels from the pod template.
 CHILD_SELECTOR: Final = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
 
+_TELEMETRY: Final = "telemetry"
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _MAX_DNS_LABEL = 63
 
@@ -58,7 +59,7 @@ def child(service: str, component: Component) -> str:
 
 def telemetry(service: str) -> str:
     """Name of the mesh's Telemetry object, the only child that belongs to the whole service."""
-    return f"{service}-telemetry"
+    return f"{service}-{_TELEMETRY}"
 
 
 def selector(service: str, component: Component) -> dict[str, str]:
@@ -85,11 +86,19 @@ def labels(service: str, component: Component) -> dict[str, str]:
     }
 
 
-def service_of(child_labels: Mapping[str, str]) -> str | None:
-    """Name of the service that a child's labels point to; None for an object that is not ours."""
-    if child_labels.get(MANAGED_BY_LABEL) != MANAGED_BY:
-        return None
-    return child_labels.get(SERVICE_LABEL)
+def service_of_pod(labels: Mapping[str, str]) -> str | None:
+    """Name of the service that a pod or ReplicaSet is labelled for; None for one that is not ours."""
+    return labels.get(SERVICE_LABEL) if labels.get(MANAGED_BY_LABEL) == MANAGED_BY else None
+
+
+def service_of_child(name: str, labels: Mapping[str, str]) -> str | None:
+    """Name of the service whose child has this name; None for an object that is not ours.
+
+    Unlike a label, a name can't be edited: a child that is labelled for another service stays its service's.
+    """
+    service, _, part = name.rpartition("-")
+    ours = labels.get(MANAGED_BY_LABEL) == MANAGED_BY and part in {*Component, _TELEMETRY}
+    return service if ours else None
 
 
 def component_of(child_labels: Mapping[str, str]) -> Component | None:

@@ -32,7 +32,10 @@ def build(subject: Subject, component: Component) -> Object:
 
 
 def _pace(subject: Subject, component: Component) -> Object:
-    """Return how a rolling update proceeds: with accelerators in place, since a full node has none to spare."""
+    """Return how a rolling update proceeds: with accelerators in place, since a full node has none to spare.
+
+    Pods that find no device are unavailable whatever is done; counted against the update they would block it for ever.
+    """
     if placement.accelerator(subject, component):
-        return {"maxSurge": 0, "maxUnavailable": 1}
+        return {"maxSurge": 0, "maxUnavailable": 1 + subject.facts.short_of_devices}
     return {"maxSurge": 1, "maxUnavailable": 0}

@@ -75,7 +75,10 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Everything outside the spec that a child depends on."""
+    """Everything outside the spec that a child depends on.
+
+    `short_of_devices` is how many inference pods wait for accelerators that no node has left.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = _FILE
 
@@ -85,3 +88,4 @@ class Facts:
     mesh: MeshPhase = MeshPhase.NONE
     cluster_domain: str = "cluster.local"
     template_revision: int = TEMPLATE_REVISION
+    short_of_devices: int = 0

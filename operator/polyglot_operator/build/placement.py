@@ -8,6 +8,9 @@ from polyglot_operator.api.names import Component
 from polyglot_operator.api.workload import Scheduling, Toleration
 from polyglot_operator.build.subject import Object, Subject, present
 
+PRODUCT_LABEL = "nvidia.com/gpu.product"
+"""Label by which NVIDIA's feature discovery names the product of a node's devices."""
+
 _NVIDIA = "nvidia.com/"
 
 
@@ -56,7 +59,7 @@ def _product_affinity(devices: Accelerator | None) -> Object | None:
     if devices is None or not devices.products:
         return None
     # Sorted, because a set has no order and a new order must not roll the pods.
-    expression = {"key": "nvidia.com/gpu.product", "operator": "In", "values": sorted(devices.products)}
+    expression = {"key": PRODUCT_LABEL, "operator": "In", "values": sorted(devices.products)}
     terms = [{"matchExpressions": [expression]}]
     return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Final
 
 import yaml
@@ -21,14 +21,18 @@ TRACING_PROVIDER: Final = "otel"
 IMAGE_VOLUMES_SINCE: Final = (1, 35)
 
 
-async def discover(client: Client) -> Capabilities:
-    """Ask the API server what it serves; raises `ClusterError` when it does not answer."""
+async def discover(client: Client, namespaces: Collection[str] = ()) -> Capabilities:
+    """Ask the API server what it serves; raises `ClusterError` when it does not answer.
+
+    `namespaces` are those that may be read; all of them when empty. Istio's configuration is asked for only there.
+    """
     served = _served_versions((await client.raw("/apis"))["groups"])
     version = await client.raw("/version")
+    readable = not namespaces or MESH_CONFIG.namespace in namespaces
     istio = tuple(sorted(v for v in served if v.partition("/")[0] in ISTIO_GROUPS))
     return Capabilities(
         istio=istio or None,
-        tracing_provider=await _has_tracing_provider(client) if istio else None,
+        tracing_provider=await _has_tracing_provider(client) if istio and readable else None,
         metrics_api=any(v.startswith(f"{METRICS_GROUP}/") for v in served),
         image_volumes=(_number(version["major"]), _number(version["minor"])) >= IMAGE_VOLUMES_SINCE,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 
 class ClusterError(Exception):
@@ -29,6 +30,10 @@ class InvalidError(ClusterError):
 
 class ForbiddenError(ClusterError):
     """An admission rule, a quota or missing permissions refuse the request (401, 403)."""
+
+
+class NamespaceTerminatingError(ClusterError):
+    """The namespace is being deleted and takes nothing new (403); all that is in it goes by itself."""
 
 
 class ThrottledError(ClusterError):
@@ -59,16 +64,26 @@ _ANOTHER_OBJECT = ("metadata.uid: Invalid value", "the server rejected our reque
 
 def from_response(status: int, body: bytes, retry_after: str | None) -> ClusterError:
     """Type an answer of 400 and above by its status code and the `Status` object in its body."""
-    message = _message(body) or f"HTTP {status}"
+    answer = _status(body)
+    message = str(answer.get("message", "")) or body.decode("utf-8", "replace")[:500] or f"HTTP {status}"
     if status == 429:
         return ThrottledError(message, float(retry_after or 1))
     if status == 422 and any(sign in message for sign in _ANOTHER_OBJECT):
         return ConflictError(message, status)
+    if status == 403 and "NamespaceTerminating" in _causes(answer):
+        return NamespaceTerminatingError(message, status)
     return _BY_STATUS.get(status, UnavailableError)(message, status)
 
 
-def _message(body: bytes) -> str:
+def _status(body: bytes) -> Mapping[str, Any]:
+    """Return the `Status` object of an answer, empty for an answer that is none."""
     try:
-        return str(json.loads(body).get("message", ""))
-    except (ValueError, AttributeError):
-        return body.decode("utf-8", "replace")[:500]
+        answer = json.loads(body)
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _causes(answer: Mapping[str, Any]) -> set[str]:
+    causes = (answer.get("details") or {}).get("causes") or ()
+    return {cause.get("reason", "") for cause in causes}

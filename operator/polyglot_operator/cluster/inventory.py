@@ -32,6 +32,7 @@ class Key(NamedTuple):
 class Child:
     """A live object of a service.
 
+    `owner` is the uid of what controls it; `applied` tells whether we have ever applied it.
     `owned` is the fingerprint of the fields that we apply, `spec` that of the whole spec (kinds of the mesh only),
     `template` that of the pod template (Deployments and ReplicaSets only).
     `view` is an excerpt of the object, in the object's own shape.
@@ -41,6 +42,7 @@ class Child:
     uid: str
     version: int
     owner: str | None
+    applied: bool
     deleting: bool
     owned: str
     spec: str
@@ -141,7 +143,9 @@ class Inventory:
 def _key_of(ref: Ref, body: Object) -> Key | None:
     if ref.kind == SERVICE:
         return Key(ref.namespace, ref.name)
-    service = names.service_of(body["metadata"].get("labels", {}))
+    labels = body["metadata"].get("labels", {})
+    by_label = ref.kind in (POD, REPLICA_SET)
+    service = names.service_of_pod(labels) if by_label else names.service_of_child(ref.name, labels)
     return None if service is None else Key(ref.namespace, service)
 
 
@@ -157,7 +161,8 @@ def _child(ref: Ref, body: Object) -> Child:
         ref=ref,
         uid=metadata["uid"],
         version=_version(body),
-        owner=_controller(metadata),
+        owner=ownership.controller(body),
+        applied=ownership.applied(body),
         deleting="deletionTimestamp" in metadata,
         owned=ownership.owned_digest(body) if managed else "",
         spec=ownership.spec_digest(body) if ref.kind.is_mesh else "",
@@ -165,11 +170,6 @@ def _child(ref: Ref, body: Object) -> Child:
         holds_replicas=ref.kind == DEPLOYMENT and ownership.owns(body, ("spec", "replicas"), groups.FIELD_MANAGER),
         view=_VIEWS.get(ref.kind.name, _view_of_others)(body),
     )
-
-
-def _controller(metadata: Object) -> str | None:
-    owners = metadata.get("ownerReferences", ())
-    return next((owner["uid"] for owner in owners if owner.get("controller")), None)
 
 
 _METADATA: Final = ("name", "namespace", "uid", "resourceVersion", "generation", "labels", "deletionTimestamp")

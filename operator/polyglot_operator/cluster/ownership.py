@@ -47,6 +47,26 @@ def template_digest(obj: Mapping[str, Any]) -> str:
     return _fingerprint({**template, "metadata": {**template["metadata"], "labels": labels}})
 
 
+def controller(live: Mapping[str, Any]) -> str | None:
+    """Return the uid of the object that controls a live object."""
+    owners = live["metadata"].get("ownerReferences", ())
+    return next((owner["uid"] for owner in owners if owner.get("controller")), None)
+
+
+def applied(live: Mapping[str, Any], manager: str = FIELD_MANAGER) -> bool:
+    """Tell whether a manager has applied a live object."""
+    return _entry(live, manager) is not None
+
+
+def is_ours(owner: str | None, applied: bool, service_uid: str) -> bool:
+    """Tell whether an object is a service's: controlled by it, or applied by us and controlled by nobody.
+
+    The latter lost its owner reference by hand, or was left behind when a service of its name was deleted with
+    `--cascade=orphan`. We never apply what is foreign, so what carries our field manager was made by us.
+    """
+    return owner == service_uid or (owner is None and applied)
+
+
 def owns(live: Mapping[str, Any], path: tuple[str, ...], manager: str) -> bool:
     """Tell whether a manager has applied the field at a path of plain keys, such as `("spec", "replicas")`."""
     fields: Mapping[str, Any] | None = _applied_fields(live, manager)

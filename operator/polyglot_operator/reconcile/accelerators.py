@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from polyglot_operator.api import quantity
+from polyglot_operator.api import names, quantity
+from polyglot_operator.api.model import Accelerator, Inference
+from polyglot_operator.api.names import Component
+from polyglot_operator.build.placement import PRODUCT_LABEL
 from polyglot_operator.cluster.client import Client
 from polyglot_operator.cluster.errors import ForbiddenError
+from polyglot_operator.cluster.inventory import Key
 from polyglot_operator.cluster.kinds import NODE, POD
 
 Object = Mapping[str, Any]
@@ -17,25 +22,61 @@ _OVER: Final = "status.phase!=Succeeded,status.phase!=Failed"
 
 @dataclass(frozen=True, slots=True)
 class Free:
-    """Accelerators of one resource in the cluster; `largest` is how many one node could still give."""
+    """Accelerators on the nodes that a service's pods may use; `largest` is how many one node could still give.
+
+    `short` is how many of the service's pods will go on waiting when the free devices are handed out and the pods on
+    their way out have given theirs back. While one pod follows the other in a rolling update it stays the same.
+    """
 
     total: int
     free: int
     largest: int
+    short: int = 0
 
 
-async def count_free(client: Client, resource: str) -> Free | None:
+async def count_free(client: Client, inference: Inference, accelerator: Accelerator, key: Key) -> Free | None:
     """Count the free accelerators of all schedulable nodes; None where the operator may not look.
 
     Raises `ClusterError` when the API server does not answer.
     """
     try:
-        capacity = await _capacity(client.items(NODE), resource)
-        used = await _used(client.items(POD, fieldSelector=_OVER), resource)
+        return await count(client.items(NODE), client.items(POD, fieldSelector=_OVER), inference, accelerator, key)
     except ForbiddenError:
         return None
-    free = {node: max(0, offered - used.get(node, 0)) for node, offered in capacity.items()}
-    return Free(sum(capacity.values()), sum(free.values()), max(free.values(), default=0))
+
+
+async def count(
+    nodes: AsyncIterable[Object],
+    pods: AsyncIterable[Object],
+    inference: Inference,
+    accelerator: Accelerator,
+    key: Key,
+) -> Free:
+    """Count what `nodes` offer and `pods` leave of it; waiting pods come from the same list, so that the sums agree."""
+    resource = accelerator.resource_name
+    capacity = {
+        node["metadata"]["name"]: int(quantity.value(node["status"].get("allocatable", {}).get(resource, "0")))
+        async for node in nodes
+        if _usable(node, inference, accelerator)
+    }
+    used: Counter[str] = Counter()
+    waiting = leaving = 0
+    async for pod in pods:
+        node = pod["spec"].get("nodeName")
+        if node:
+            used[node] += requested(pod, resource)
+        if _is_inference_of(pod, key):
+            going = "deletionTimestamp" in pod["metadata"]
+            waiting += not node and not going
+            leaving += bool(node) and going
+    free = {node: max(0, offered - used[node]) for node, offered in capacity.items()}
+    places = sum(devices // accelerator.count for devices in free.values())
+    return Free(
+        total=sum(capacity.values()),
+        free=sum(free.values()),
+        largest=max(free.values(), default=0),
+        short=max(0, waiting - leaving - places),
+    )
 
 
 def requested(pod: Object, resource: str) -> int:
@@ -45,21 +86,24 @@ def requested(pod: Object, resource: str) -> int:
     return max(together, max((_limit(container, resource) for container in spec.get("initContainers", ())), default=0))
 
 
-async def _capacity(nodes: AsyncIterable[Object], resource: str) -> dict[str, int]:
-    return {
-        node["metadata"]["name"]: int(quantity.value(node["status"].get("allocatable", {}).get(resource, "0")))
-        async for node in nodes
-        if not node["spec"].get("unschedulable")
-    }
+def _usable(node: Object, inference: Inference, accelerator: Accelerator) -> bool:
+    """Whether a node is not cordoned and has the labels that the service's inference pods ask for."""
+    labels = node["metadata"].get("labels", {})
+    selector = (inference.scheduling and inference.scheduling.node_selector) or {}
+    return (
+        not node["spec"].get("unschedulable")
+        and all(labels.get(key) == value for key, value in selector.items())
+        and (not accelerator.products or labels.get(PRODUCT_LABEL) in accelerator.products)
+    )
 
 
-async def _used(pods: AsyncIterable[Object], resource: str) -> dict[str, int]:
-    used: dict[str, int] = {}
-    async for pod in pods:
-        node = pod["spec"].get("nodeName")
-        if node:
-            used[node] = used.get(node, 0) + requested(pod, resource)
-    return used
+def _is_inference_of(pod: Object, key: Key) -> bool:
+    labels = pod["metadata"].get("labels", {})
+    return (
+        pod["metadata"]["namespace"] == key.namespace
+        and names.service_of_pod(labels) == key.name
+        and names.component_of(labels) is Component.INFERENCE
+    )
 
 
 def _limit(container: Object, resource: str) -> int:

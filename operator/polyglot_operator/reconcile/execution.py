@@ -64,6 +64,7 @@ class Executor:
 
         After a failure no Deployment is touched: its pods may need what failed, such as a policy of the mesh.
         Raises `UnavailableError` or `ThrottledError` when the API server can't answer; nothing is lost by trying later.
+        Raises `NamespaceTerminatingError` when the namespace is being deleted; there is nothing left to do then.
         """
         outcome = Outcome()
         for step in steps:
@@ -120,7 +121,7 @@ class Executor:
             self._settle(key, obj, await self._client.apply(obj))
             return "created"
         metadata = found["metadata"]
-        if not any(owner["uid"] == owner_uid for owner in metadata.get("ownerReferences", ())):
+        if not ownership.is_ours(ownership.controller(found), ownership.applied(found), owner_uid):
             outcome.conflicts.append(str(ref))
             return "conflict"
         if "deletionTimestamp" in metadata:

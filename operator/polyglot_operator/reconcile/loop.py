@@ -19,7 +19,7 @@ from polyglot_operator.build.facts import TEMPLATE_REVISION, Capabilities, Facts
 from polyglot_operator.build.pod import UnknownTemplateRevisionError
 from polyglot_operator.cluster.capabilities import serves_istio
 from polyglot_operator.cluster.client import Client
-from polyglot_operator.cluster.errors import ClusterError
+from polyglot_operator.cluster.errors import ClusterError, NamespaceTerminatingError, ThrottledError, UnavailableError
 from polyglot_operator.cluster.inventory import Child, Inventory, Key
 from polyglot_operator.cluster.kinds import CHILDREN, DEPLOYMENT, Kind, Ref
 from polyglot_operator.reconcile import accelerators, mesh, workloads
@@ -130,6 +130,9 @@ class Loop:
             span.set_attributes({"k8s.namespace.name": key.namespace, "polyglot.service": key.name})
             try:
                 result = await self.reconcile(key)
+            except NamespaceTerminatingError:
+                log.debug("Left alone: its namespace is being deleted", extra={"service": str(key)})
+                result = DONE
             except ClusterError as error:
                 span.record_exception(error)
                 log.warning("Could not reconcile", extra={"service": str(key), "error": error.message})
@@ -182,7 +185,7 @@ class Loop:
         steps = plan(desired, live, uid, self._executor.settled(key), _served(self.capabilities))
         try:
             return await self._executor.carry_out(key, uid, steps)
-        except ClusterError:
+        except (UnavailableError, ThrottledError):
             await self._report(key, body, service, view, _ACCEPTED, _UNREACHABLE)
             raise
 

@@ -66,7 +66,7 @@ def plan(
     surplus = [
         Step(Action.DELETE, ref, "is no longer declared", uid=child.uid)
         for ref, child in live.items()
-        if ref.kind in known and ref not in wanted and child.owner == owner_uid and not child.deleting
+        if ref.kind in known and ref not in wanted and _is_ours(child, owner_uid) and not child.deleting
     ]
     steps = [step for step in surplus if step.ref.kind == HPA]
     for ref, obj in wanted.items():
@@ -79,7 +79,7 @@ def _steps_for(
 ) -> list[Step]:
     if child is None:
         return [Step(Action.CREATE, ref, "does not exist", obj)]
-    if child.owner != owner_uid:
+    if not _is_ours(child, owner_uid):
         return [Step(Action.CONFLICT, ref, "belongs to someone else", uid=child.uid)]
     if child.deleting:
         return [Step(Action.UNCHANGED, ref, "is being deleted and comes back afterwards", uid=child.uid)]
@@ -89,6 +89,10 @@ def _steps_for(
     if ref.kind.is_mesh and child.spec != ownership.spec_digest(obj):
         return [Step(Action.REPLACE, ref, "holds fields that are not declared", obj, child.uid)]
     return [Step(Action.UNCHANGED, ref, "is as declared", uid=child.uid)]
+
+
+def _is_ours(child: Child, owner_uid: str) -> bool:
+    return ownership.is_ours(child.owner, child.applied, owner_uid)
 
 
 def _as_applied(obj: Object, child: Child, last: Settled | None) -> bool:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from polyglot_operator.cluster.client import Client
-from polyglot_operator.cluster.errors import ClusterError, ConflictError, NotFoundError
+from polyglot_operator.cluster.errors import ClusterError, ConflictError, NamespaceTerminatingError, NotFoundError
 from polyglot_operator.cluster.inventory import Inventory, Key
 from polyglot_operator.cluster.kinds import EVENT, SERVICE, Ref
 from polyglot_operator.reconcile.status import Change, Observed, Transition, change, make, merge_patch, transitions
@@ -105,5 +105,7 @@ class Reporter:
         }
         try:
             await self._client.create(event)
+        except NamespaceTerminatingError:
+            log.debug("Posted no event: the namespace is being deleted", extra=words)
         except ClusterError as error:
             log.warning("Could not post an event", extra={**words, "error": error.message})

@@ -29,13 +29,17 @@ def test_a_plain_model_name_stays_readable() -> None:
 
 def test_a_child_leads_back_to_its_service_and_component() -> None:
     labels = names.labels("digits", Component.GATEWAY)
-    assert names.service_of(labels) == "digits"
+    assert names.service_of_pod(labels) == "digits"
+    assert names.service_of_child(names.child("digits", Component.GATEWAY), labels) == "digits"
+    assert names.service_of_child(names.telemetry("a-gateway"), names.service_labels("a-gateway")) == "a-gateway"
     assert names.component_of(labels) is Component.GATEWAY
 
 
 def test_objects_that_are_not_ours_lead_nowhere() -> None:
     foreign = {names.SERVICE_LABEL: "digits", names.COMPONENT_LABEL: "cache"}
-    assert names.service_of(foreign) is None
+    assert names.service_of_pod(foreign) is None
+    assert names.service_of_child("digits-gateway", foreign) is None
+    assert names.service_of_child("digits-cache", names.service_labels("digits")) is None
     assert names.component_of(foreign) is None
     assert names.component_of(names.service_labels("digits")) is None
 

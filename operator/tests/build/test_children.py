@@ -150,7 +150,7 @@ def test_every_child_is_owned_labelled_and_of_a_known_kind_in_order(spec: dict[s
     assert positions == sorted(positions)
     for child in built:
         assert [owner["uid"] for owner in child["metadata"]["ownerReferences"]] == ["u"]
-        assert names.service_of(child["metadata"]["labels"]) == "s"
+        assert names.service_of_child(child["metadata"]["name"], child["metadata"]["labels"]) == "s"
         assert child["metadata"]["name"].startswith("s-")
     assert len({(child["kind"], child["metadata"]["name"]) for child in built}) == len(built)
 

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+from unittest import mock
+
 import pytest
 
 from polyglot_operator.build.facts import Capabilities
-from polyglot_operator.cluster.capabilities import ISTIO_APIS, lists_tracing_provider, serves_istio
+from polyglot_operator.cluster.capabilities import (
+    ISTIO_APIS,
+    MESH_CONFIG,
+    discover,
+    lists_tracing_provider,
+    serves_istio,
+)
+from polyglot_operator.cluster.client import Client
 
 
 @pytest.mark.parametrize(
@@ -34,3 +44,23 @@ def test_the_tracing_provider_is_found_in_the_mesh_configuration(mesh: str, expe
 )
 def test_istio_is_served_when_every_api_that_we_write_is(served: tuple[str, ...] | None, expected: bool) -> None:
     assert serves_istio(Capabilities(istio=served)) is expected
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "asked"), [((), True), (("team-a",), False), (("team-a", "istio-system"), True)]
+)
+async def test_the_meshs_configuration_is_asked_for_only_where_it_may_be_read(
+    namespaces: tuple[str, ...], asked: bool
+) -> None:
+    answers: dict[str, Any] = {
+        "/apis": {"groups": [{"versions": [{"groupVersion": "security.istio.io/v1"}]}]},
+        "/version": {"major": "1", "minor": "36+"},
+        MESH_CONFIG.path: {"data": {"mesh": "extensionProviders: [{name: otel}]"}},
+    }
+    client = mock.create_autospec(Client, instance=True)
+    client.raw.side_effect = lambda path: answers[path]
+    client.get.side_effect = lambda ref: answers[ref.path]
+    found = await discover(client, namespaces)
+    assert client.get.called is asked
+    assert found.tracing_provider is (True if asked else None)
+    assert found.image_volumes

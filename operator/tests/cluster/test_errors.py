@@ -9,8 +9,8 @@ import pytest
 from polyglot_operator.cluster import errors
 
 
-def status(message: str) -> bytes:
-    return json.dumps({"kind": "Status", "message": message}).encode()
+def status(message: str, **more: object) -> bytes:
+    return json.dumps({"kind": "Status", "message": message, **more}).encode()
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,14 @@ def test_an_answer_is_typed_by_what_to_do_about_it(
     error = errors.from_response(code, status(message), None)
     assert type(error) is expected
     assert (error.message, error.status) == (message, code)
+
+
+def test_a_namespace_that_is_being_deleted_is_told_from_missing_permissions() -> None:
+    message = 'configmaps "x" is forbidden: unable to create new content in namespace n because it is being terminated'
+    causes = [{"reason": "NamespaceTerminating", "message": "namespace n is being terminated"}]
+    error = errors.from_response(403, status(message, details={"name": "x", "causes": causes}), None)
+    assert type(error) is errors.NamespaceTerminatingError
+    assert error.message == message
 
 
 def test_patience_lasts_as_long_as_the_server_asks_for() -> None:

@@ -47,6 +47,16 @@ def test_an_object_without_our_labels_concerns_no_service() -> None:
     assert not inventory.children(Key("ns", "s"))
 
 
+@pytest.mark.parametrize("label", [None, "another"])
+def test_a_child_that_is_labelled_for_another_service_stays_its_services(label: str | None) -> None:
+    inventory = Inventory()
+    inventory.put(config_map(1))
+    labels = {"app.kubernetes.io/managed-by": "polyglot-operator", **({"polyglot.dev/service": label} if label else {})}
+    assert inventory.put(config_map(2, labels=labels)) == Key("ns", "s")
+    (child,) = inventory.children(Key("ns", "s")).values()
+    assert child.version == 2
+
+
 def test_an_older_version_never_replaces_a_newer_one() -> None:
     inventory = Inventory()
     inventory.put(config_map(10))

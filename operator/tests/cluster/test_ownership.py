@@ -117,3 +117,32 @@ def test_the_owner_of_one_field_is_found_by_its_path(children: list[Object]) -> 
     assert ownership.owns(deployments["full-gateway"], replicas, FIELD_MANAGER)
     assert not ownership.owns(deployments["full-inference"], replicas, FIELD_MANAGER)
     assert not ownership.owns(deployments["full-gateway"], replicas, "someone-else")
+
+
+@pytest.mark.parametrize(
+    ("owner", "applied", "expected"),
+    [
+        ("ours", True, True),
+        ("ours", False, True),
+        (None, True, True),
+        (None, False, False),
+        ("another", True, False),
+        ("another", False, False),
+    ],
+)
+def test_ours_is_what_the_service_controls_and_what_we_applied_and_nobody_controls(
+    owner: str | None, applied: bool, expected: bool
+) -> None:
+    assert ownership.is_ours(owner, applied, "ours") is expected
+
+
+def test_who_controls_and_who_applied_is_read_from_a_live_object(
+    service: dict[str, Any], children: list[dict[str, Any]]
+) -> None:
+    for child in children:
+        managed = child["kind"] not in ("Pod", "ReplicaSet")
+        assert (ownership.controller(child) == service["metadata"]["uid"]) is managed
+        assert ownership.applied(child) is managed
+    plain = {"metadata": {"ownerReferences": [{"uid": "u"}], "managedFields": []}}
+    assert ownership.controller(plain) is None
+    assert not ownership.applied(plain)

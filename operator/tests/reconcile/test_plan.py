@@ -28,6 +28,7 @@ def existing(obj: dict[str, Any], **changed: Any) -> Child:
         "uid": f"uid-of-{ref.name}",
         "version": 1,
         "owner": OWNER,
+        "applied": True,
         "deleting": False,
         "owned": ownership.digest(obj),
         "spec": ownership.spec_digest(obj),
@@ -55,7 +56,8 @@ POLICY = wanted("PeerAuthentication", mtls={"mode": "STRICT"})
         ([existing(SERVICE)], Action.UNCHANGED),
         ([existing(SERVICE, owned="drifted")], Action.UPDATE),
         ([existing(SERVICE, owner="someone-else")], Action.CONFLICT),
-        ([existing(SERVICE, owner=None)], Action.CONFLICT),
+        ([existing(SERVICE, owner=None, applied=False)], Action.CONFLICT),
+        ([existing(SERVICE, owner=None, owned="without its owner")], Action.UPDATE),
         ([existing(SERVICE, owned="drifted", deleting=True)], Action.UNCHANGED),
         ([existing(SERVICE, spec="with fields of others")], Action.UNCHANGED),
     ],
@@ -85,7 +87,8 @@ def test_an_object_that_the_api_server_stores_in_another_form_is_applied_once() 
     [
         ({}, [(Action.DELETE, "Service x")]),
         ({"owner": "someone-else"}, []),
-        ({"owner": None}, []),
+        ({"owner": None, "applied": False}, []),
+        ({"owner": None}, [(Action.DELETE, "Service x")]),
         ({"deleting": True}, []),
     ],
 )
