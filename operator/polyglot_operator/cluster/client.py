@@ -35,6 +35,8 @@ METADATA_ONLY: Final = "application/json;as=PartialObjectMetadataList;v=v1;g=met
 Object = dict[str, Any]
 Observer = Callable[[str, str, float], None]
 
+# Nothing has this version any more: it is ignored where the apply creates, and a conflict with whatever exists.
+_ABSENT: Final = {"resourceVersion": "1"}
 _AS_MANAGER: Final = {"fieldManager": FIELD_MANAGER}
 
 
@@ -79,11 +81,12 @@ class Client:
         return await self._send(_Request("GET", path))
 
     async def apply(self, obj: Object, uid: str | None = None, manager: str = FIELD_MANAGER) -> Object:
-        """Apply the fields of `obj` by force; with `uid` only to that very object.
+        """Apply the fields of `obj` by force: to that very object, or without `uid` only where there is none yet.
 
-        Raises `ConflictError` when the object that has the name now is another one, or is gone.
+        Raises `ConflictError` when another object has the name now, or the one that was meant is gone.
         """
-        body = obj if uid is None else {**obj, "metadata": {**obj["metadata"], "uid": uid}}
+        expected = _ABSENT if uid is None else {"uid": uid}
+        body = {**obj, "metadata": {**obj["metadata"], **expected}}
         query = {"fieldManager": manager, "force": "true"}
         return await self._send(_Request("PATCH", Ref.of(obj).path, query, body, APPLY))
 

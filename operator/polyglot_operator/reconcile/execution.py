@@ -114,7 +114,7 @@ class Executor:
             self._inventory.put(await self._client.replace_spec(obj, uid))
 
     async def _create(self, key: Key, owner_uid: str, ref: Ref, obj: dict[str, Any], outcome: Outcome) -> str:
-        """Apply what does not exist yet; by name first, because a forced apply would take a foreign object over."""
+        """Apply what the watches don't show; it may exist, be foreign, or have lost the label that we watch by."""
         try:
             found = await self._client.get(ref)
         except NotFoundError:
