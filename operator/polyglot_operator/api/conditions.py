@@ -90,7 +90,8 @@ _T = ConditionType
 _R = Reason
 _NOTHING = "Nothing."
 
-# Ready repeats the reason of the first condition that fails; its own rows are the two that no other condition has.
+# Ready repeats the reason of the first condition that fails, or has that of Available for a rollout that fails; its own
+# rows are the two that no other condition has.
 REASONS: Final[tuple[Row, ...]] = (
     Row(_T.ACCEPTED, "True", _R.ACCEPTED, "The spec is valid and the cluster can honour it.", _NOTHING),
     Row(
@@ -179,7 +180,7 @@ REASONS: Final[tuple[Row, ...]] = (
     Row(_T.ACCELERATORS_AVAILABLE, "True", _R.ALLOCATED, "No pod waits for an accelerator.", _NOTHING),
     Row(
         _T.ACCELERATORS_AVAILABLE, "False", _R.INSUFFICIENT_ACCELERATORS,
-        "A pod waits for more accelerators than are free.",
+        "A pod waits for accelerators that no node has free and no pod of the service is about to give back.",
         "The message says how many were asked and are free: add nodes or devices, or lower count or replicas.",
     ),
     Row(_T.MESH_READY, "True", _R.SIDECARS_READY, "Every current pod has its sidecar.", _NOTHING),
@@ -227,7 +228,7 @@ REASONS: Final[tuple[Row, ...]] = (
     Row(_T.READY, "True", _R.READY, "The service is as declared and serves.", _NOTHING),
     Row(
         _T.READY, "False", _R.ROLLING_OUT,
-        "The service is available, but too few ready pods are of the current revision.",
-        "Wait; when it lasts, look at the pods of the newest ReplicaSet.",
+        "The service is available, too few ready pods are of the current revision, and nothing has failed so far.",
+        "Wait.",
     ),
 )  # fmt: skip

@@ -31,7 +31,7 @@ class Free:
     total: int
     free: int
     largest: int
-    short: int = 0
+    short: int
 
 
 async def count_free(client: Client, inference: Inference, accelerator: Accelerator, key: Key) -> Free | None:

@@ -29,7 +29,7 @@ def accept(spec: Spec, capabilities: Capabilities, missing: Sequence[str]) -> Ve
     if any(model.source.image for model in spec.models) and not capabilities.image_volumes:
         return Verdict("False", Reason.IMAGE_VOLUMES_UNSUPPORTED, _IMAGES)
     if missing:
-        return Verdict("False", Reason.SOURCE_MISSING, f"{', '.join(missing)} not found; looked for again every 30 s")
+        return Verdict("False", Reason.SOURCE_MISSING, f"{', '.join(missing)} not found; {_SOURCES}")
     return Verdict("True", Reason.ACCEPTED, "the spec is valid and the cluster can honour it")
 
 
@@ -78,6 +78,7 @@ _ISTIO: Final = (
     "the cluster does not serve Istio's v1 APIs; install Istio 1.22 or newer, or set mesh.mode to None and "
     "mesh.clients to Any"
 )
+_SOURCES: Final = "create it or correct the model's source; looked for again every 30 s"
 _METRICS: Final = "the cluster does not serve metrics.k8s.io; install metrics-server, or set replicas"
 _IMAGES: Final = (
     "the cluster does not mount images as volumes; use Kubernetes 1.35 or newer, or a persistentVolumeClaim or "

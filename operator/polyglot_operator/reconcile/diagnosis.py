@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +18,9 @@ _PULL: Final = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 )
 _CONFIG: Final = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+# What differs between two attempts to pull an image that fail alike: whether the kubelet waits just now, and the port
+# that it happened to ask from.
+_ATTEMPT: Final = re.compile(r'^Back-off pulling image "[^"]*": \w+: |\S+:\d+->')
 _MODEL_FAILED: Final = "Cannot serve: "  # how the inference server begins its last line when a model does not load
 
 
@@ -61,11 +65,11 @@ def _unschedulable(pod: Pod) -> Diagnosis | None:
 def _waiting(pod: Pod) -> Diagnosis | None:
     for container in _containers(pod):
         waiting = container.get("state", {}).get("waiting", {})
-        detail = f"pod {_name(pod)}, {container['name']}: {_short(waiting.get('message', waiting.get('reason', '')))}"
+        where, words = f"pod {_name(pod)}, {container['name']}", waiting.get("message", waiting.get("reason", ""))
         if waiting.get("reason") in _PULL:
-            return Diagnosis(Reason.IMAGE_PULL_FAILED, detail)
+            return Diagnosis(Reason.IMAGE_PULL_FAILED, _short(f"{where}: {_ATTEMPT.sub('', words)}"))
         if waiting.get("reason") in _CONFIG:
-            return Diagnosis(Reason.CONTAINER_CONFIG_INVALID, detail)
+            return Diagnosis(Reason.CONTAINER_CONFIG_INVALID, _short(f"{where}: {words}"))
     return None
 
 

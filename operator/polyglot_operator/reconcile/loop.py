@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -61,6 +61,14 @@ class Result:
     def name(self) -> str:
         """Value of the metric's label `result`, as in controller-runtime."""
         return "error" if self.failed else "success" if self.after is None else "requeue_after"
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What was looked up before anything is built: the place in the mesh, and free accelerators while a pod waits."""
+
+    mesh: MeshView
+    free: accelerators.Free | None
 
 
 DONE: Final = Result()
@@ -165,20 +173,23 @@ class Loop:
             return Result(await self._reporter.report(key, body, self._unreadable(key, body, error)))
 
         view, settling = self._locate_in_mesh(service, body)
+        seen = _Seen(view, await self._count_free(service))
         accepted = accept(service.spec, self.capabilities, await self._sources.missing(service))
         if not accepted.holds:
-            pause = await self._report(key, body, service, view, accepted, _NOT_ACCEPTED)
+            pause = await self._report(key, body, service, seen, accepted, _NOT_ACCEPTED)
             return Result(_soonest(pause, RECHECK))
 
-        outcome = await self._apply(key, body, service, view)
-        pause = await self._report(key, body, service, view, accepted, outcome.verdict)
-        return Result(_soonest(pause, settling, 0.0 if outcome.again else None), failed=not outcome.verdict.holds)
+        outcome = await self._apply(key, body, service, seen)
+        pause = await self._report(key, body, service, seen, accepted, outcome.verdict)
+        recount = RECHECK if seen.free else None  # others' pods, which come and go unwatched, change what is free
+        again = 0.0 if outcome.again else None
+        return Result(_soonest(pause, settling, recount, again), failed=not outcome.verdict.holds)
 
-    async def _apply(self, key: Key, body: Body, service: PolyglotService, view: MeshView) -> Outcome:
+    async def _apply(self, key: Key, body: Body, service: PolyglotService, seen: _Seen) -> Outcome:
         """Apply, repair and prune."""
         live = self._inventory.children(key)
         try:
-            desired = build.children(service, self._facts(service, view, live))
+            desired = build.children(service, self._facts(service, seen, live))
         except UnknownTemplateRevisionError as error:
             return Outcome(refused=[str(error)])
         uid = service.metadata.uid
@@ -186,11 +197,11 @@ class Loop:
         try:
             return await self._executor.carry_out(key, uid, steps)
         except (UnavailableError, ThrottledError):
-            await self._report(key, body, service, view, _ACCEPTED, _UNREACHABLE)
+            await self._report(key, body, service, seen, _ACCEPTED, _UNREACHABLE)
             raise
 
     async def _report(  # noqa: PLR0917
-        self, key: Key, body: Body, service: PolyglotService, view: MeshView, accepted: Verdict, reconciled: Verdict
+        self, key: Key, body: Body, service: PolyglotService, seen: _Seen, accepted: Verdict, reconciled: Verdict
     ) -> float | None:
         """Observe what runs and write the status; return the seconds to wait where it is too early for that."""
         live, spec = self._inventory.children(key), service.spec
@@ -205,9 +216,9 @@ class Loop:
             reconciled=reconciled,
             capabilities=self.capabilities,
             spec=spec,
-            mesh=view,
+            mesh=seen.mesh,
             workloads=runs,
-            free=await self._count_free(service, runs),
+            free=seen.free,
         )
         return await self._reporter.report(key, body, observed)
 
@@ -232,27 +243,26 @@ class Loop:
         view = MeshView(mode, phase, want, served)
         return view, None if view.arrived else mesh.SETTLE
 
-    def _facts(self, service: PolyglotService, view: MeshView, live: Live) -> Facts:
+    def _facts(self, service: PolyglotService, seen: _Seen, live: Live) -> Facts:
         """Return what the builders must know besides the spec."""
         return Facts(
             owner_uid=service.metadata.uid,
             images=self._surroundings.images,
             capabilities=self.capabilities,
-            mesh=view.phase,
+            mesh=seen.mesh.phase,
             cluster_domain=self._surroundings.cluster_domain,
             template_revision=_template_revision(live),
+            short_of_devices=seen.free.short if seen.free else 0,
         )
 
-    async def _count_free(
-        self, service: PolyglotService, runs: Iterable[workloads.Workload]
-    ) -> accelerators.Free | None:
-        """Count free accelerators while a pod waits for one; None when none waits, or where nodes can't be read."""
-        accelerator = service.spec.inference.accelerator
-        if accelerator is None or not self._surroundings.clusterwide:
+    async def _count_free(self, service: PolyglotService) -> accelerators.Free | None:
+        """Count free accelerators while a pod waits; None when none waits, or where nodes can't be read."""
+        inference, key = service.spec.inference, Key(service.metadata.namespace, service.metadata.name)
+        if inference.accelerator is None or not self._surroundings.clusterwide:
             return None
-        if not any(workload.lacks(accelerator.resource_name) for workload in runs):
+        if not workloads.observe(Component.INFERENCE, inference, self._inventory.children(key)).unschedulable:
             return None
-        return await accelerators.count_free(self._client, accelerator.resource_name)
+        return await accelerators.count_free(self._client, inference, inference.accelerator, key)
 
     def _url(self, key: Key) -> str:
         return names.url(key.name, key.namespace, self._surroundings.cluster_domain)

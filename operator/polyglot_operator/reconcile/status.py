@@ -134,18 +134,20 @@ class Transition:
 def transitions(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Transition]:
     """Return what is worth a Kubernetes Event.
 
-    Ready repeats the reasons of others, so only its flips count; what a new service starts with is no transition
-    unless something is wrong.
+    Ready counts when it flips, or when it turns bad by itself: by a rollout that fails while old pods serve. Otherwise
+    it repeats the reasons of others. What a new service starts with is no transition unless something is wrong.
     """
     before = {c["type"]: (c["status"], c["reason"]) for c in old.get("conditions", ())}
+    told = {c["reason"] for c in new.get("conditions", ()) if c["type"] != ConditionType.READY}
     found = []
     for condition in new.get("conditions", ()):
         kind, status, reason = ConditionType(condition["type"]), condition["status"], condition["reason"]
         bad = status != "True" and reason not in _PASSING
         was = before.get(kind)
         flipped = was is not None and was[0] != status
-        changed = was is not None and was != (status, reason) and kind != ConditionType.READY
-        first = was is None and bad and kind != ConditionType.READY
+        own = kind != ConditionType.READY or (bad and reason not in told)
+        changed = was is not None and was != (status, reason) and own
+        first = was is None and bad and own
         if flipped or changed or first:
             found.append(Transition(kind, reason, condition.get("message", ""), bad))
     return found
@@ -175,14 +177,16 @@ def _accelerators(observed: Observed) -> Verdict:
     accelerator = observed.spec.inference.accelerator if observed.spec else None
     if accelerator is None:
         return Verdict("True", Reason.NOT_REQUESTED, "no accelerator is asked for")
-    waiting = sum(workload.lacks(accelerator.resource_name) for workload in observed.workloads)
-    if not waiting or (observed.free is not None and observed.free.largest >= accelerator.count):
+    lacking = sum(workload.lacks(accelerator.resource_name) for workload in observed.workloads)
+    short = lacking if observed.free is None else observed.free.short
+    if not short:
         return Verdict("True", Reason.ALLOCATED, "no pod waits for an accelerator")
-    return Verdict("False", Reason.INSUFFICIENT_ACCELERATORS, _shortage(accelerator, waiting, observed.free))
+    return Verdict("False", Reason.INSUFFICIENT_ACCELERATORS, _shortage(accelerator, short, observed.free))
 
 
 def _shortage(accelerator: Accelerator, pods: int, free: Free | None) -> str:
-    asked = f"{pods} pod(s) wait for {accelerator.count} {accelerator.resource_name} each"
+    product = f" ({' or '.join(sorted(accelerator.products))})" if accelerator.products else ""
+    asked = f"{pods} pod(s) wait for {accelerator.count} {accelerator.resource_name}{product} each"
     if free is None:
         return f"{asked}; how many are free is unknown: the operator may not read nodes in namespaced mode"
     return f"{asked}; {free.free} of {free.total} are free, at most {free.largest} on one node"
@@ -239,14 +243,17 @@ def _ready(
             return Verdict("False", verdict.reason, verdict.message)
     for workload in workloads:
         if not workload.rolled_out:
-            return Verdict("False", Reason.ROLLING_OUT, _rollout(workload))
+            return _rollout(workload)
     return Verdict("True", Reason.READY, "the service is as declared and serves")
 
 
-def _rollout(workload: Workload) -> str:
+def _rollout(workload: Workload) -> Verdict:
+    """Judge a rollout that is under way: by what has failed, if anything has."""
     counts = f"{workload.component} has {workload.current} ready of the current revision, needs {workload.floor}"
     cause = workload.diagnosis
-    return counts if cause is None or cause.reason == Reason.STARTING else f"{counts}: {cause.message}"
+    if cause is None or cause.reason == Reason.STARTING:
+        return Verdict("False", Reason.ROLLING_OUT, counts)
+    return Verdict("False", cause.reason, f"{counts}: {cause.message}")
 
 
 def _component(workload: Workload) -> ComponentStatus:

@@ -21,8 +21,8 @@ _HASH = "pod-template-hash"
 class Workload:
     """One component as it runs.
 
-    `current` counts the ready pods of the current revision; `unschedulable` holds the
-    scheduler's message for every pod that it finds no node for.
+    `current` counts the ready pods of the current revision; `unschedulable` holds the scheduler's message for every
+    pod that it finds no node for; `leaving` counts the pods that are being deleted and still occupy their node.
     """
 
     component: Component
@@ -36,6 +36,7 @@ class Workload:
     floor: int = 1
     max_unavailable: int = 1
     unschedulable: tuple[str, ...] = ()
+    leaving: int = 0
     without_sidecar: tuple[str, ...] = ()
     diagnosis: Diagnosis | None = None
 
@@ -50,8 +51,8 @@ class Workload:
         return self.ready >= self.needed
 
     def lacks(self, resource: str) -> int:
-        """Return how many pods wait because no node has enough of an extended resource left."""
-        return sum(f"Insufficient {resource}" in message for message in self.unschedulable)
+        """Return how many pods wait for an extended resource that no pod of the component is about to give back."""
+        return max(0, sum(f"Insufficient {resource}" in message for message in self.unschedulable) - self.leaving)
 
     @property
     def rolled_out(self) -> bool:
@@ -83,6 +84,7 @@ def observe(component: Component, spec: WorkloadSpec, live: Live) -> Workload:
         revision=_hash(newest) if newest is not None else None,
         image=_image(view, component),
         unschedulable=tuple(problem for pod in serving if (problem := scheduling_problem(pod)) is not None),
+        leaving=sum("deletionTimestamp" in pod["metadata"] and "nodeName" in pod["spec"] for pod in pods),
         without_sidecar=tuple(sorted(pod["metadata"]["name"] for pod in serving if not has_sidecar(pod))),
         diagnosis=diagnose(unready, status.get("conditions", ())),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -70,6 +71,9 @@ def with_workload(**changed: Any) -> Observed:
         (with_workload(ready=0, diagnosis=Diagnosis(R.MODEL_FAILED, "x")), T.AVAILABLE, ("False", R.MODEL_FAILED)),
         # Ready: floor of the current revision
         (with_workload(floor=3, ready=3, current=2), T.READY, ("False", R.ROLLING_OUT)),
+        (with_workload(current=0, diagnosis=Diagnosis(R.STARTING, "x")), T.READY, ("False", R.ROLLING_OUT)),
+        (with_workload(current=0, diagnosis=Diagnosis(R.MODEL_FAILED, "x")), T.READY, ("False", R.MODEL_FAILED)),
+        (with_workload(current=0, diagnosis=Diagnosis(R.MODEL_FAILED, "x")), T.AVAILABLE, ("True", R.AVAILABLE)),
         (with_workload(floor=1, replicas=5, ready=1, current=1), T.READY, ("True", R.READY)),
         (with_workload(ready=0), T.READY, ("False", R.STARTING)),
         (replace(HEALTHY, accepted=Verdict("False", R.SOURCE_MISSING, "")), T.READY, ("False", R.SOURCE_MISSING)),
@@ -78,7 +82,7 @@ def with_workload(**changed: Any) -> Observed:
         (HEALTHY, T.ACCELERATORS_AVAILABLE, ("True", R.NOT_REQUESTED)),
         (replace(HEALTHY, spec=GPU), T.ACCELERATORS_AVAILABLE, ("True", R.ALLOCATED)),
         (
-            replace(HEALTHY, spec=GPU, workloads=(NO_GPU, GATEWAY), free=Free(2, 1, 1)),
+            replace(HEALTHY, spec=GPU, workloads=(NO_GPU, GATEWAY), free=Free(2, 1, 1, short=1)),
             T.ACCELERATORS_AVAILABLE,
             ("False", R.INSUFFICIENT_ACCELERATORS),
         ),
@@ -88,7 +92,7 @@ def with_workload(**changed: Any) -> Observed:
             ("False", R.INSUFFICIENT_ACCELERATORS),
         ),
         (
-            replace(HEALTHY, spec=GPU, workloads=(NO_GPU, GATEWAY), free=Free(4, 4, 4)),
+            replace(HEALTHY, spec=GPU, workloads=(NO_GPU, GATEWAY), free=Free(4, 4, 4, short=0)),
             T.ACCELERATORS_AVAILABLE,
             ("True", R.ALLOCATED),
         ),
@@ -250,6 +254,24 @@ def test_becoming_ready_and_losing_it_are_one_event_each() -> None:
     }
 
 
+def test_a_rollout_that_fails_while_old_pods_serve_is_one_warning() -> None:
+    stages = [
+        HEALTHY,
+        with_workload(current=0),
+        with_workload(current=0, diagnosis=Diagnosis(R.MODEL_FAILED, "x")),
+        with_workload(current=0, diagnosis=Diagnosis(R.MODEL_FAILED, "in other words")),
+        with_workload(current=0, diagnosis=Diagnosis(R.STARTING, "x")),
+        HEALTHY,
+    ]
+    made = [status.make(stage, {}, NOW) for stage in stages]
+    told = [t for old, new in pairwise(made) for t in status.transitions(old, new)]
+    assert [(t.kind, t.reason, t.bad) for t in told] == [
+        (T.READY, "RollingOut", False),
+        (T.READY, "ModelFailed", True),
+        (T.READY, "Ready", False),
+    ]
+
+
 def test_a_status_that_says_the_same_in_other_words_makes_no_event() -> None:
     ready = status.make(HEALTHY, {}, NOW)
     busier = status.make(with_workload(replicas=4, ready=4, current=4), ready, LATER)
@@ -259,6 +281,9 @@ def test_a_status_that_says_the_same_in_other_words_makes_no_event() -> None:
 
 def test_asked_and_free_accelerators_are_named() -> None:
     short = replace(HEALTHY, spec=GPU, workloads=(NO_GPU, GATEWAY))
-    seen = status.judge(replace(short, free=Free(3, 1, 1)))[T.ACCELERATORS_AVAILABLE].message
+    seen = status.judge(replace(short, free=Free(3, 1, 1, short=1)))[T.ACCELERATORS_AVAILABLE].message
     assert seen == "1 pod(s) wait for 2 nvidia.com/gpu each; 1 of 3 are free, at most 1 on one node"
+    chosen = spec(inference={"accelerator": {"products": ["NVIDIA-L4", "NVIDIA-H100"]}})
+    seen = status.judge(replace(short, spec=chosen, free=Free(0, 0, 0, short=2)))[T.ACCELERATORS_AVAILABLE].message
+    assert seen.startswith("2 pod(s) wait for 1 nvidia.com/gpu (NVIDIA-H100 or NVIDIA-L4) each; 0 of 0 are free")
     assert "unknown" in status.judge(replace(short, free=None))[T.ACCELERATORS_AVAILABLE].message

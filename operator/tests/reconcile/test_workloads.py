@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -65,5 +66,9 @@ def test_an_unschedulable_pod_is_told_with_the_resource_it_lacks(gateway: Object
     gateway["Pod"]["status"] = {"phase": "Pending", "conditions": [condition]}
     found = observed(gateway.values())
     assert (found.lacks("nvidia.com/gpu"), found.lacks("amd.com/gpu")) == (1, 0)
+    leaving = copy.deepcopy(gateway["Pod"])
+    leaving["metadata"] |= {"name": "leaving", "uid": "leaving", "deletionTimestamp": "2026-11-21T10:00:00Z"}
+    leaving["spec"]["nodeName"] = "n"
+    assert observed([*gateway.values(), leaving]).lacks("nvidia.com/gpu") == 0
     assert found.diagnosis is not None
     assert found.diagnosis.reason is Reason.UNSCHEDULABLE
