@@ -108,7 +108,7 @@ def main() -> int:
         measurements.append(measurement)
         print(table_row(measurement), flush=True)
         if measurement.load["errors"]:
-            print(f"first error: {measurement.load['firstError']}", file=sys.stderr)
+            print(f"first error: {measurement.load['failures'][0]['error']}", file=sys.stderr)
     print(f"raw numbers: {write_results(measurements, options).relative_to(ROOT)}", file=sys.stderr)
     return 0
 

@@ -26,6 +26,7 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	plan := load.Plan{}
 	flags.IntVar(&plan.Clients, "clients", 1, "connections, each with one request at a time")
 	flags.IntVar(&plan.Requests, "requests", load.MaxRequests, "stop after this many requests")
+	flags.IntVar(&plan.AtLeast, "at-least", 0, "after an interrupt, go on until this many requests are sent")
 	flags.DurationVar(&plan.Duration, "duration", 10*time.Second, "stop after this time")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):

@@ -17,14 +17,16 @@ import (
 const (
 	MaxClients  = 256
 	MaxRequests = 1_000_000
-	MaxDuration = time.Minute
+	MaxDuration = 5 * time.Minute
 	callTimeout = 10 * time.Second
 )
 
-// Plan is how much load to make: until the duration has passed or all requests are sent.
+// Plan is how much load to make: until the duration has passed, all requests are sent, or the run is cancelled and at least
+// so many are sent.
 type Plan struct {
 	Clients  int
 	Requests int
+	AtLeast  int
 	Duration time.Duration
 }
 
@@ -35,6 +37,8 @@ func (p Plan) Validate() error {
 		return fmt.Errorf("clients %d is not within 1 and %d", p.Clients, MaxClients)
 	case p.Requests < 1 || p.Requests > MaxRequests:
 		return fmt.Errorf("requests %d is not within 1 and %d", p.Requests, MaxRequests)
+	case p.AtLeast < 0 || p.AtLeast > p.Requests:
+		return fmt.Errorf("at least %d is not within 0 and the %d requests", p.AtLeast, p.Requests)
 	case p.Duration <= 0 || p.Duration > MaxDuration:
 		return fmt.Errorf("duration %s is not within 0s and %s", p.Duration, MaxDuration)
 	}
@@ -46,7 +50,8 @@ type Open func() (target.Call, func() error, error)
 
 // Run opens one connection per client, makes one unmeasured call on each, then measures.
 //
-// Failed requests are counted, not fatal; an error means that nothing could be measured.
+// A cancelled run sends no more and waits for the answers under way. Failed requests are counted, not fatal; an error means
+// that nothing could be measured.
 func Run(ctx context.Context, plan Plan, open Open) (Summary, error) {
 	if err := plan.Validate(); err != nil {
 		return Summary{}, err
@@ -85,17 +90,20 @@ func connect(ctx context.Context, clients int, open Open) (calls []target.Call, 
 
 func measure(ctx context.Context, plan Plan, calls []target.Call) (Summary, error) {
 	clients := make([]client, len(calls))
-	var budget atomic.Int64
-	budget.Store(int64(plan.Requests))
+	var sent atomic.Int64
 	cpuBefore, err := ownCPU()
 	if err != nil {
 		return Summary{}, err
 	}
 	start := time.Now()
 	end := start.Add(plan.Duration)
+	more := func() bool {
+		number := sent.Add(1)
+		return number <= int64(plan.Requests) && time.Now().Before(end) && (ctx.Err() == nil || number <= int64(plan.AtLeast))
+	}
 	var wait sync.WaitGroup
 	for i, call := range calls {
-		wait.Go(func() { clients[i].loop(ctx, call, end, &budget) })
+		wait.Go(func() { clients[i].loop(context.WithoutCancel(ctx), call, more) })
 	}
 	wait.Wait()
 	elapsed := time.Since(start)
@@ -104,7 +112,7 @@ func measure(ctx context.Context, plan Plan, calls []target.Call) (Summary, erro
 		return Summary{}, err
 	}
 	var latencies []time.Duration
-	var failures []error
+	var failures []Failure
 	for _, c := range clients {
 		latencies = append(latencies, c.latencies...)
 		failures = append(failures, c.failures...)
@@ -115,14 +123,14 @@ func measure(ctx context.Context, plan Plan, calls []target.Call) (Summary, erro
 // client is what one client saw; only its own goroutine writes it.
 type client struct {
 	latencies []time.Duration
-	failures  []error
+	failures  []Failure
 }
 
-func (c *client) loop(ctx context.Context, call target.Call, end time.Time, budget *atomic.Int64) {
-	for ctx.Err() == nil && time.Now().Before(end) && budget.Add(-1) >= 0 {
+func (c *client) loop(ctx context.Context, call target.Call, more func() bool) {
+	for more() {
 		start := time.Now()
 		if err := within(ctx, call); err != nil {
-			c.failures = append(c.failures, err)
+			c.failures = append(c.failures, Failure{Began: start, Seconds: time.Since(start).Seconds(), Error: err.Error()})
 			continue
 		}
 		c.latencies = append(c.latencies, time.Since(start))

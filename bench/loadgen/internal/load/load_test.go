@@ -69,8 +69,13 @@ func TestRunCountsFailuresAndKeepsTheirLatencyOut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if summary.Requests != 90 || summary.Errors != 10 || summary.FirstError != "overloaded" {
+	if summary.Requests != 90 || summary.Errors != 10 {
 		t.Errorf("got %+v, want 90 answers and 10 errors", summary)
+	}
+	for _, failure := range summary.Failures {
+		if failure.Error != "overloaded" || failure.Began.IsZero() || failure.Seconds < 0 {
+			t.Errorf("a failure is described as %+v", failure)
+		}
 	}
 }
 
@@ -107,14 +112,53 @@ func TestRunStopsWhenItIsCancelled(t *testing.T) {
 	}
 }
 
+func TestRunSendsAtLeastThePlansRequestsThoughItIsCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	c := &connections{answer: func(call int64) error {
+		if call == 50 {
+			cancel()
+		}
+		return nil
+	}}
+	summary, err := load.Run(ctx, load.Plan{Clients: 4, Requests: 1000, AtLeast: 200, Duration: time.Minute}, c.Open)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if summary.Requests != 200 {
+		t.Errorf("measured %d requests of at least 200", summary.Requests)
+	}
+}
+
+func TestRunFinishesTheCallsUnderWayWhenItIsCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var calls atomic.Int64
+	open := func() (target.Call, func() error, error) {
+		call := func(of context.Context) error {
+			if calls.Add(1) > 1 { // the first is not measured
+				cancel()
+			}
+			return of.Err()
+		}
+		return call, func() error { return nil }, nil
+	}
+	summary, err := load.Run(ctx, load.Plan{Clients: 1, Requests: 10, Duration: time.Minute}, open)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if summary.Requests != 1 || summary.Errors != 0 {
+		t.Errorf("got %+v, want the one call answered", summary)
+	}
+}
+
 func TestRunRefusesAPlanOutsideTheBounds(t *testing.T) {
 	for problem, plan := range map[string]load.Plan{
 		"clients 0":        {Clients: 0, Requests: 1, Duration: time.Second},
 		"clients 257":      {Clients: load.MaxClients + 1, Requests: 1, Duration: time.Second},
 		"requests 0":       {Clients: 1, Requests: 0, Duration: time.Second},
 		"requests 1000001": {Clients: 1, Requests: load.MaxRequests + 1, Duration: time.Second},
+		"at least 11":      {Clients: 1, Requests: 10, AtLeast: 11, Duration: time.Second},
 		"duration 0s":      {Clients: 1, Requests: 1},
-		"duration 1m0.":    {Clients: 1, Requests: 1, Duration: load.MaxDuration + time.Millisecond},
+		"duration 5m0.":    {Clients: 1, Requests: 1, Duration: load.MaxDuration + time.Millisecond},
 	} {
 		c := &connections{answer: succeed}
 		_, err := load.Run(t.Context(), plan, c.Open)

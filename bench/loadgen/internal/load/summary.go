@@ -10,7 +10,6 @@ type Summary struct {
 	Clients           int     `json:"clients"`
 	Requests          int     `json:"requests"`
 	Errors            int     `json:"errors"`
-	FirstError        string  `json:"firstError,omitempty"`
 	Seconds           float64 `json:"seconds"`
 	RequestsPerSecond float64 `json:"requestsPerSecond"`
 	P50Microseconds   float64 `json:"p50Microseconds"`
@@ -18,11 +17,24 @@ type Summary struct {
 	MaxMicroseconds   float64 `json:"maxMicroseconds"`
 	// OwnCPUMicroseconds is what the generator itself took per request: it shares the machine with what it measures.
 	OwnCPUMicroseconds float64 `json:"ownCpuMicroseconds"`
+	// Failures are the first failed requests, at most MaxFailures.
+	Failures []Failure `json:"failures,omitempty"`
+}
+
+// MaxFailures is how many failed requests a summary describes.
+const MaxFailures = 100
+
+// Failure is one failed request.
+type Failure struct {
+	Began   time.Time `json:"began"`
+	Seconds float64   `json:"seconds"`
+	Error   string    `json:"error"`
 }
 
 // summarize counts and ranks. Every latency is kept, so the percentiles are exact.
-func summarize(clients int, latencies []time.Duration, failures []error, elapsed, ownCPU time.Duration) Summary {
+func summarize(clients int, latencies []time.Duration, failures []Failure, elapsed, ownCPU time.Duration) Summary {
 	slices.Sort(latencies)
+	slices.SortFunc(failures, func(a, b Failure) int { return a.Began.Compare(b.Began) })
 	summary := Summary{
 		Clients:         clients,
 		Requests:        len(latencies),
@@ -31,9 +43,7 @@ func summarize(clients int, latencies []time.Duration, failures []error, elapsed
 		P50Microseconds: microseconds(percentile(latencies, 50)),
 		P99Microseconds: microseconds(percentile(latencies, 99)),
 		MaxMicroseconds: microseconds(percentile(latencies, 100)),
-	}
-	if len(failures) > 0 {
-		summary.FirstError = failures[0].Error()
+		Failures:        failures[:min(len(failures), MaxFailures)],
 	}
 	if elapsed > 0 {
 		summary.RequestsPerSecond = float64(len(latencies)) / elapsed.Seconds()

@@ -1,7 +1,7 @@
 package load
 
 import (
-	"errors"
+	"reflect"
 	"testing"
 	"time"
 )
@@ -62,19 +62,19 @@ func TestPercentileCoversItsShareAndNoSmallerValueDoes(t *testing.T) {
 }
 
 func TestSummarizeCountsAndDivides(t *testing.T) {
-	got := summarize(4, microsecondsOf(30, 10, 20), []error{errors.New("first"), errors.New("second")},
-		2*time.Second, 50*time.Microsecond)
+	first, second := Failure{Began: time.Unix(1, 0), Error: "first"}, Failure{Began: time.Unix(2, 0), Error: "second"}
+	got := summarize(4, microsecondsOf(30, 10, 20), []Failure{second, first}, 2*time.Second, 50*time.Microsecond)
 	want := Summary{
-		Clients: 4, Requests: 3, Errors: 2, FirstError: "first", Seconds: 2, RequestsPerSecond: 1.5,
+		Clients: 4, Requests: 3, Errors: 2, Failures: []Failure{first, second}, Seconds: 2, RequestsPerSecond: 1.5,
 		P50Microseconds: 20, P99Microseconds: 30, MaxMicroseconds: 30, OwnCPUMicroseconds: 10,
 	}
-	if got != want {
+	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 }
 
 func TestSummarizeOfNothingIsZero(t *testing.T) {
-	if got, want := summarize(1, nil, nil, 0, 0), (Summary{Clients: 1}); got != want {
+	if got, want := summarize(1, nil, nil, 0, 0), (Summary{Clients: 1}); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
