@@ -8,7 +8,8 @@ ROOT := $(abspath $(dir $(lastword $(MAKEFILE_LIST))))
 VENV := $(ROOT)/.venv
 PY := $(VENV)/bin/python
 UV := $(VENV)/bin/uv
-CONTEXT := kind-polyglot
+BARE :=# BARE=1 points the targets of "Cluster" at the second cluster, `polyglot-bare`
+CONTEXT := kind-polyglot$(if $(BARE),-bare)
 export PATH := $(ROOT)/.bin:$(VENV)/bin:$(PATH)
 export UV_PYTHON_DOWNLOADS := never
 export POLYGLOT_CONTEXT := $(CONTEXT)
@@ -17,6 +18,7 @@ export ORT_DISABLE_TELEMETRY := 1
 PACKAGES := operator platform services/python-inference
 GO_MODULES := services/go-gateway platform/addons/device-plugin bench/loadgen
 PLATFORM := $(PY) -m polyglot_platform
+ON := $(if $(BARE),--bare)
 REPORTS := $(ROOT)/out/reports
 
 ##@ The two commands
@@ -29,19 +31,19 @@ test: verify lint  ## Run every check: generated files, lint, types, unit, compo
 	$(MAKE) test-unit test-component test-cluster
 	$(PY) tests/levels.py summary $(REPORTS)
 
-##@ Cluster
+##@ Cluster; with BARE=1 a second one, `polyglot-bare`, which has neither Istio nor any other add-on
 .PHONY: tools cluster cluster-down images install uninstall
 tools: venv  ## Install kind, kubectl, helm, istioctl and golangci-lint into .bin
 	$(PLATFORM) tools
 
 cluster: tools  ## Create or repair the kind cluster `polyglot` with Istio, Jaeger, metrics-server and the device plugin
-	$(PLATFORM) cluster
+	$(PLATFORM) cluster $(ON)
 
-cluster-down: venv  ## Delete the kind cluster
-	$(PLATFORM) cluster-down
+cluster-down: venv  ## Delete the kind clusters
+	$(PLATFORM) cluster-down $(ON)
 
 images: cluster  ## Build the operator, gateway and inference images and load them into the cluster
-	$(PLATFORM) images
+	$(PLATFORM) images $(ON)
 
 install: images  ## Install or upgrade the CRD and the operator with Helm
 	source .bin/images.env; \

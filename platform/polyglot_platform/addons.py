@@ -2,15 +2,15 @@
 
 import json
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from polyglot_platform import components as c
 from polyglot_platform import pins, recipes
-from polyglot_platform.cluster import CONTEXT
+from polyglot_platform.cluster import Cluster
 from polyglot_platform.errors import CommandError, PlatformError
 from polyglot_platform.images import Images
 from polyglot_platform.places import Places
@@ -21,8 +21,10 @@ from polyglot_platform.workshop import Workshop
 
 READY_SECONDS = 180
 
+BARE_WORKLOADS = (("kube-system", "deployment/coredns"),)
+
 WORKLOADS = (
-    ("kube-system", "deployment/coredns"),
+    *BARE_WORKLOADS,
     ("istio-system", "deployment/istiod"),
     ("observability", "deployment/jaeger"),
     ("kube-system", "deployment/metrics-server"),
@@ -65,18 +67,19 @@ def built_images(images: Images, device_plugin: str) -> AddonImages:
 
 
 class Addons:
-    """Applies the add-ons of `platform/addons`."""
+    """Applies the add-ons of `platform/addons` to one cluster."""
 
-    def __init__(self, places: Places, progress: Progress, workshop: Workshop) -> None:
+    def __init__(self, places: Places, progress: Progress, workshop: Workshop, cluster: Cluster) -> None:
         self._places = places
         self._progress = progress
         self._workshop = workshop
+        self._cluster = cluster
 
-    def apply(self, names: AddonImages, node_start: datetime) -> None:
+    def apply(self, names: AddonImages) -> None:
         """Bring every add-on to its declared state and wait until all of them serve on the running node."""
         with ThreadPoolExecutor() as pool:
             jobs = [
-                pool.submit(self._apply_istio, names),
+                pool.submit(self.apply_istio, names),
                 pool.submit(self._apply_manifest, "jaeger", names.jaeger),
                 pool.submit(self._apply_manifest, "device-plugin", names.device_plugin),
                 pool.submit(self._apply_metrics_server, names),
@@ -85,15 +88,22 @@ class Addons:
             for job in jobs:
                 job.result()
         with self._progress.step("add-ons", "ready"):
-            self._wait(node_start)
+            self._wait(WORKLOADS)
 
-    def _apply_istio(self, names: AddonImages) -> None:
+    def apply_none(self) -> None:
+        """Bring the bare cluster to its declared state, and wait until what Kubernetes itself brings along serves."""
+        self._scale_coredns()
+        with self._progress.step("coredns", "ready"):
+            self._wait(BARE_WORKLOADS)
+
+    def apply_istio(self, names: AddonImages) -> None:
+        """Install or upgrade Istio and wait for istiod."""
         settings = {
             "values.pilot.image": names.pilot,
             "values.global.proxy.image": names.proxy,
             "values.global.proxy_init.image": names.proxy,
         }
-        command = ["istioctl", "install", "--context", CONTEXT, "--skip-confirmation"]
+        command = ["istioctl", "install", "--context", self._cluster.name.context, "--skip-confirmation"]
         options = ["--filename", str(self._folder("istio") / "values.yaml")]
         options += [f"--set={name}={image}" for name, image in settings.items()]
         with self._progress.step(f"istio {pins.ISTIO}", "applied, istiod ready"):
@@ -116,7 +126,7 @@ class Addons:
         repository, _, tag = names.metrics_server.rpartition(":")
         command = ["helm", "upgrade", "--install", "metrics-server", str(module / "charts" / "metrics-server")]
         options = [
-            *("--kube-context", CONTEXT, "--namespace", "kube-system"),
+            *("--kube-context", self._cluster.name.context, "--namespace", "kube-system"),
             *("--values", str(self._folder("metrics-server") / "values.yaml")),
             *("--set", f"image.repository={repository}", "--set", f"image.tag={tag}"),
         ]
@@ -129,30 +139,31 @@ class Addons:
         """One node needs one; the second would take a tenth of a CPU from the demo."""
         self._kubectl("coredns", "--namespace=kube-system", "scale", "deployment/coredns", "--replicas=1")
 
-    def _wait(self, node_start: datetime) -> None:
+    def _wait(self, workloads: Sequence[tuple[str, str]]) -> None:
+        """Wait until the workloads are rolled out, and every pod beside them is ready on the running node."""
+        node_start = self._cluster.started_at()
         deadline = time.monotonic() + READY_SECONDS
-        for namespace, workload in WORKLOADS:
+        for namespace, workload in workloads:
             left = max(1, int(deadline - time.monotonic()))
             status = ["rollout", "status", workload, f"--timeout={left}s"]
             try:
                 self._kubectl("wait", f"--namespace={namespace}", *status)
             except CommandError as failure:
-                raise _not_ready(f"{namespace}/{workload}: {failure.output.strip()}") from failure
-        while waiting := unready(self._pods(), node_start):
+                raise self._not_ready(f"{namespace}/{workload}: {failure.output.strip()}") from failure
+        while waiting := unready(self._pods({namespace for namespace, _ in workloads}), node_start):
             if time.monotonic() > deadline:
-                raise _not_ready(", ".join(waiting))
+                raise self._not_ready(", ".join(waiting))
             time.sleep(0.3)
 
-    def _pods(self) -> list[dict[str, Any]]:
-        """All pods of the add-ons' namespaces."""
+    def _pods(self, namespaces: set[str]) -> list[dict[str, Any]]:
         pods: list[dict[str, Any]] = []
-        for namespace in sorted({namespace for namespace, _ in WORKLOADS}):
+        for namespace in sorted(namespaces):
             listing = self._kubectl(None, f"--namespace={namespace}", "get", "pods", "--output=json")
             pods += json.loads(listing)["items"]
         return pods
 
     def _kubectl(self, log: str | None, *words: str, text_in: str | None = None) -> str:
-        return self._run(log, ["kubectl", "--context", CONTEXT, *words], text_in)
+        return self._run(log, ["kubectl", "--context", self._cluster.name.context, *words], text_in)
 
     def _run(self, log: str | None, command: list[str], text_in: str | None = None) -> str:
         """Run a tool of .bin; with `log`, its output is kept under the add-on's name."""
@@ -163,9 +174,10 @@ class Addons:
     def _folder(self, name: str) -> Path:
         return self._places.platform / "addons" / name
 
-
-def _not_ready(what: str) -> PlatformError:
-    return PlatformError(
-        f"not ready after {READY_SECONDS} s: {what}",
-        f"look at it with `kubectl --context {CONTEXT} describe`; `make cluster` goes on from here",
-    )
+    def _not_ready(self, what: str) -> PlatformError:
+        name = self._cluster.name
+        return PlatformError(
+            f"not ready after {READY_SECONDS} s: {what}",
+            f"look at it with `kubectl --context {name.context} describe`; "
+            f"`make cluster{name.arguments}` goes on from here",
+        )

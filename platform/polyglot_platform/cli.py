@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from polyglot_platform import engine, kind_config, tools
-from polyglot_platform.addons import Addons, built_images, upstream_images
-from polyglot_platform.cluster import NAME, Cluster
+from polyglot_platform.addons import AddonImages, Addons, built_images, upstream_images
+from polyglot_platform.cluster import Cluster, ClusterName
 from polyglot_platform.errors import PlatformError
 from polyglot_platform.images import Images
 from polyglot_platform.node import NodeImage
@@ -29,13 +29,14 @@ REMEDIES = {
 class Platform:
     """What every command works on."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], name: ClusterName = ClusterName.MAIN) -> None:
         self.environment = environment
         self.places = Places.of(environment)
         self.progress = Progress()
         self.workshop = Workshop(self.places, self.progress)
         self.images = Images(self.places, self.progress, self.workshop)
-        self.cluster = Cluster(self.places, self.progress)
+        self.cluster = Cluster(self.places, self.progress, name)
+        self.addons = Addons(self.places, self.progress, self.workshop, self.cluster)
 
     def source(self) -> Source:
         """Where images come from; the engine runs afterwards, since it is what asks the registry."""
@@ -48,6 +49,11 @@ class Platform:
         """The images of this project on bases from `source`."""
         return ProjectImages(self.places, self.progress, self.images, source)
 
+    def addon_images(self, source: Source) -> AddonImages:
+        """The add-ons' images from `source`; the device plugin is built here."""
+        (device_plugin,) = self.project_images(source).ensure([DEVICE_PLUGIN])
+        return upstream_images(device_plugin) if source is Source.REGISTRY else built_images(self.images, device_plugin)
+
 
 def install_tools(platform: Platform) -> None:
     """Build the command-line tools and link them into .bin."""
@@ -59,28 +65,42 @@ def cluster_up(platform: Platform) -> None:
     source = platform.source()
     install_tools(platform)
     config = kind_config.load(platform.places.kind_config)
-    (device_plugin,) = platform.project_images(source).ensure([DEVICE_PLUGIN])
+    bare = platform.cluster.name is ClusterName.BARE
+    if bare:
+        config = kind_config.for_bare(config, ClusterName.BARE.value)
     if source is Source.SOURCE:
         node_image = NodeImage(platform.places, platform.progress, platform.images).ensure()
         platform.cluster.ensure(node_image, kind_config.for_source(config))
-        names = built_images(platform.images, device_plugin)
-        platform.cluster.load(list(vars(names).values()))
     else:
         platform.cluster.ensure(None, config)
-        names = upstream_images(device_plugin)
-        platform.cluster.load([device_plugin])
-    Addons(platform.places, platform.progress, platform.workshop).apply(names, platform.cluster.started_at())
+    if bare:
+        platform.addons.apply_none()
+        return
+    names = platform.addon_images(source)
+    platform.cluster.load([names.device_plugin] if source is Source.REGISTRY else list(vars(names).values()))
+    platform.addons.apply(names)
 
 
 def cluster_down(platform: Platform) -> None:
-    """Delete the cluster; the engine and all caches stay."""
+    """Delete the cluster, and the bare one with the main one; the engine and all caches stay."""
     if not engine.answers():
         raise PlatformError(
             "no Docker engine answers, so the cluster cannot be reached",
             "start the engine (`make cluster` does), then run this again",
         )
     install_tools(platform)
-    platform.cluster.delete()
+    for name in dict.fromkeys((ClusterName.BARE, platform.cluster.name)):
+        Cluster(platform.places, platform.progress, name).delete()
+
+
+def install_istio(platform: Platform) -> None:
+    """Install Istio alone: what `cluster` leaves out of the bare cluster."""
+    source = platform.source()
+    install_tools(platform)
+    names = platform.addon_images(source)
+    if source is Source.SOURCE:
+        platform.cluster.load([names.pilot, names.proxy])
+    platform.addons.apply_istio(names)
 
 
 def project_images(platform: Platform) -> None:
@@ -102,7 +122,8 @@ def status(platform: Platform) -> None:
     running = engine.answers()
     platform.progress.say("docker engine", "answers" if running else "does not answer: `make cluster` starts one")
     if running:
-        platform.progress.say(f"cluster {NAME}", platform.cluster.describe())
+        for name in ClusterName:
+            platform.progress.say(f"cluster {name}", Cluster(platform.places, platform.progress, name).describe())
 
 
 COMMANDS: Mapping[str, Callable[[Platform], None]] = {
@@ -110,9 +131,13 @@ COMMANDS: Mapping[str, Callable[[Platform], None]] = {
     "cluster": cluster_up,
     "cluster-down": cluster_down,
     "images": project_images,
+    "istio": install_istio,
     "engine-stop": engine_stop,
     "status": status,
 }
+
+ON_ONE_CLUSTER = frozenset({"cluster", "cluster-down", "images", "istio"})
+"""Commands that take `--bare`."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -120,9 +145,12 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="polyglot_platform", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, command in COMMANDS.items():
-        commands.add_parser(name, help=command.__doc__)
-    command = COMMANDS[parser.parse_args(arguments).command]
-    platform = Platform(os.environ)
+        each = commands.add_parser(name, help=command.__doc__)
+        if name in ON_ONE_CLUSTER:
+            each.add_argument("--bare", action="store_true", help=f"work on {ClusterName.BARE}, which has no add-ons")
+    chosen = parser.parse_args(arguments)
+    command = COMMANDS[chosen.command]
+    platform = Platform(os.environ, ClusterName.BARE if getattr(chosen, "bare", False) else ClusterName.MAIN)
     try:
         if command is status:
             status(platform)

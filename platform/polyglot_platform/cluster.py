@@ -1,10 +1,11 @@
-"""The kind cluster `polyglot`: created, repaired or left as it is, whatever state it is found in."""
+"""A kind cluster: created, repaired or left as it is, whatever state it is found in."""
 
 import json
 import socket
 import time
 from collections.abc import Mapping
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 import yaml
@@ -16,26 +17,50 @@ from polyglot_platform.places import Places
 from polyglot_platform.process import run, succeeds
 from polyglot_platform.progress import Progress
 
-NAME = "polyglot"
-CONTEXT = f"kind-{NAME}"
-CONTAINER = f"{NAME}-control-plane"
-
 COMPLETE = "/kind/complete"
 """A file in the node that exists once `kind create cluster` has finished: an interrupted creation is no cluster."""
 
 RECOVERY_SECONDS = 30
 
 
-class Cluster:
-    """The one cluster of this host that is ours."""
+class ClusterName(StrEnum):
+    """The clusters of this host that are ours."""
 
-    def __init__(self, places: Places, progress: Progress) -> None:
+    MAIN = "polyglot"
+    BARE = "polyglot-bare"
+    """Kubernetes and nothing else, where the operator has to do without Istio."""
+
+    @property
+    def context(self) -> str:
+        """The kubeconfig's context."""
+        return f"kind-{self}"
+
+    @property
+    def container(self) -> str:
+        """The one node."""
+        return f"{self}-control-plane"
+
+    @property
+    def arguments(self) -> str:
+        """What the Makefile's targets need to be told to work on this cluster."""
+        return " BARE=1" if self is ClusterName.BARE else ""
+
+
+class Cluster:
+    """One of our clusters."""
+
+    def __init__(self, places: Places, progress: Progress, name: ClusterName) -> None:
+        self.name = name
         self._places = places
         self._progress = progress
         self._kind = str(places.bin / "kind")
 
     def ensure(self, node_image: str | None, config: Mapping[str, Any]) -> None:
-        """Return when the API server answers; `node_image` None means kind's own."""
+        """Return when the API server answers; `node_image` None means kind's own.
+
+        The main cluster's context becomes the current one; another leaves the user's choice alone.
+        """
+        current = self._kubectl("config", "view", "--output=jsonpath={.current-context}")
         state = self._container_state()
         if state is None:
             self._create(node_image, config)
@@ -43,64 +68,73 @@ class Cluster:
             self._repair(node_image, config, state)
         else:
             self._note_other_image(node_image)
-        run([self._kind, "export", "kubeconfig", "--name", NAME])
+        run([self._kind, "export", "kubeconfig", "--name", self.name])
+        if current and self.name is not ClusterName.MAIN:
+            self._kubectl("config", "use-context", current)
 
     def delete(self) -> None:
         """Delete the cluster and its kubeconfig entry."""
-        with self._progress.step(f"cluster {NAME}", "deleted"):
-            run([self._kind, "delete", "cluster", "--name", NAME])
+        found = self._container_state()
+        with self._progress.step(f"cluster {self.name}", "deleted" if found else "there was none"):
+            run([self._kind, "delete", "cluster", "--name", self.name])
 
     def holds(self, reference: str) -> bool:
         """Whether the node has an image."""
-        return succeeds(["docker", "exec", CONTAINER, "crictl", "inspecti", reference])
+        return succeeds(["docker", "exec", self.name.container, "crictl", "inspecti", reference])
 
     def load(self, references: list[str]) -> None:
         """Copy images from the engine to the node where it lacks them."""
         if self._container_state() != "running":
-            raise PlatformError("there is no running cluster to load images into", "run `make cluster` first")
+            raise PlatformError(
+                f"{self.name} does not run, so no images can be loaded into it",
+                f"run `make cluster{self.name.arguments}` first",
+            )
         missing = [reference for reference in references if not self.holds(reference)]
         if missing:
             with self._progress.step(f"{len(missing)} image(s)", f"loaded: {', '.join(missing)}"):
                 run(
-                    [self._kind, "load", "docker-image", "--name", NAME, *missing],
+                    [self._kind, "load", "docker-image", "--name", self.name, *missing],
                     log=self._places.log("kind-load"),
                 )
 
     def started_at(self) -> datetime:
         """When the node's container last started."""
-        return datetime.fromisoformat(run(["docker", "inspect", "--format", "{{.State.StartedAt}}", CONTAINER]).strip())
+        return datetime.fromisoformat(
+            run(["docker", "inspect", "--format", "{{.State.StartedAt}}", self.name.container]).strip()
+        )
 
     def describe(self) -> str:
         """One line on the state of the node, for `status`."""
         state = self._container_state()
         if state is None:
-            return "no cluster: `make cluster` creates it"
+            return f"no cluster: `make cluster{self.name.arguments}` creates it"
         if not self._answers():
-            return f"node container is {state} and the API server does not answer: `make cluster` repairs it"
+            silent = f"node container is {state} and the API server does not answer"
+            return f"{silent}: `make cluster{self.name.arguments}` repairs it"
         return "API server answers"
 
     def _create(self, node_image: str | None, config: Mapping[str, Any]) -> None:
         require_free_ports(kind_config.host_ports(config))
         image = ["--image", node_image] if node_image else []
         log = self._places.log("kind-create")
-        with self._progress.step(f"cluster {NAME}", "created", announce=f"creating, log: {log}"):
+        with self._progress.step(f"cluster {self.name}", "created", announce=f"creating, log: {log}"):
             create = [self._kind, "create", "cluster", *image, "--config=-"]
             # In the repository's root, which the file's relative mounts refer to.
             run(create, cwd=self._places.root, text_in=yaml.safe_dump(dict(config)), log=log)
-            run(["docker", "exec", CONTAINER, "touch", COMPLETE])
+            run(["docker", "exec", self.name.container, "touch", COMPLETE])
 
     def _repair(self, node_image: str | None, config: Mapping[str, Any], state: str) -> None:
         """Least first: start the container, then restart its services, then make a new cluster."""
-        subject, started = f"cluster {NAME}", True
+        subject, started = f"cluster {self.name}", True
         if state != "running":
             with self._progress.step(subject, f"node container was {state}: started again"):
-                started = succeeds(["docker", "start", CONTAINER])  # not where a mounted checkout is gone
+                started = succeeds(["docker", "start", self.name.container])  # not where a mounted checkout is gone
         if started and self._complete():
             self._progress.say(subject, "waiting for its API server")
             if self._recovers(RECOVERY_SECONDS):
                 return
             with self._progress.step(subject, "API server was silent: node services restarted"):
-                succeeds(["docker", "exec", CONTAINER, "systemctl", "restart", "containerd", "kubelet"])
+                succeeds(["docker", "exec", self.name.container, "systemctl", "restart", "containerd", "kubelet"])
             if self._recovers(RECOVERY_SECONDS):
                 return
         self._progress.say(subject, "beyond repair or never finished: deleting it and creating it anew")
@@ -108,7 +142,7 @@ class Cluster:
         self._create(node_image, config)
 
     def _complete(self) -> bool:
-        return succeeds(["docker", "exec", CONTAINER, "test", "-e", COMPLETE])
+        return succeeds(["docker", "exec", self.name.container, "test", "-e", COMPLETE])
 
     def _recovers(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
@@ -121,22 +155,26 @@ class Cluster:
     def _answers(self) -> bool:
         """Whether creation finished and the API server is ready, asked inside the node: no kubeconfig needed."""
         ready = "kubectl --kubeconfig=/etc/kubernetes/admin.conf --request-timeout=5s get --raw=/readyz"
-        return succeeds(["docker", "exec", CONTAINER, "sh", "-c", f"test -e {COMPLETE} && {ready}"], timeout=10)
+        return succeeds(
+            ["docker", "exec", self.name.container, "sh", "-c", f"test -e {COMPLETE} && {ready}"], timeout=10
+        )
 
     def _container_state(self) -> str | None:
         """Docker's word for the node's state: running, exited, …; None when there is no node."""
-        command = ["docker", "ps", "--all", "--filter", f"name=^{CONTAINER}$", "--format", "{{.State}}"]
+        command = ["docker", "ps", "--all", "--filter", f"name=^{self.name.container}$", "--format", "{{.State}}"]
         return run(command).strip() or None
+
+    def _kubectl(self, *words: str) -> str:
+        return run([str(self._places.bin / "kubectl"), *words]).strip()
 
     def _note_other_image(self, node_image: str | None) -> None:
         if node_image is None:
             return
-        container = json.loads(run(["docker", "inspect", CONTAINER]))[0]
+        container = json.loads(run(["docker", "inspect", self.name.container]))[0]
         running = container["Config"]["Image"]
         if running != node_image and LABEL in container["Config"]["Labels"]:
-            self._progress.say(
-                f"cluster {NAME}", f"kept on {running}; `make cluster-down cluster` moves it to {node_image}"
-            )
+            move = f"make cluster-down cluster{self.name.arguments}"
+            self._progress.say(f"cluster {self.name}", f"kept on {running}; `{move}` moves it to {node_image}")
 
 
 def require_free_ports(addresses: list[tuple[str, int]]) -> None:

@@ -1,4 +1,4 @@
-"""The one kind-config.yaml, and what differs where images are built from source."""
+"""The one kind-config.yaml, and what differs in the bare cluster and where images are built from source."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,6 +33,12 @@ def for_source(config: Mapping[str, Any]) -> dict[str, Any]:
     """The same configuration for the node image that we build."""
     patches = [*config.get("kubeadmConfigPatches", []), *(yaml.safe_dump(dict(patch)) for patch in SOURCE_PATCHES)]
     return {**config, "kubeadmConfigPatches": patches}
+
+
+def for_bare(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The same configuration under another name and without published ports: the main cluster has those."""
+    nodes = [{key: value for key, value in node.items() if key != "extraPortMappings"} for node in config["nodes"]]
+    return {**config, "name": name, "nodes": nodes}
 
 
 def host_ports(config: Mapping[str, Any]) -> list[tuple[str, int]]:

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from polyglot_platform import kind_config, pins
+from polyglot_platform.cluster import ClusterName
 
 FILE = Path(__file__).resolve().parents[2] / "kind-config.yaml"
 
@@ -21,7 +22,6 @@ def test_every_published_port_is_bound_to_this_host_alone(config: dict[str, Any]
 
 
 def test_the_plain_file_suits_upstreams_node_image(config: dict[str, Any]) -> None:
-    assert config["name"] == "polyglot"
     text = FILE.read_text()
     assert "cgroupDriver" not in text
     assert "imageTag" not in text
@@ -37,6 +37,21 @@ def test_source_adds_patches_and_changes_nothing_else(config: dict[str, Any]) ->
     assert {key: value for key, value in derived.items() if key != "kubeadmConfigPatches"} == {
         key: value for key, value in config.items() if key != "kubeadmConfigPatches"
     }
+
+
+def test_the_bare_cluster_differs_in_its_name_and_publishes_nothing(config: dict[str, Any]) -> None:
+    derived = kind_config.for_bare(config, "other")
+    assert derived["name"] == "other"
+    assert kind_config.host_ports(derived) == []
+    assert {key: value for key, value in derived.items() if key not in {"name", "nodes"}} == {
+        key: value for key, value in config.items() if key not in {"name", "nodes"}
+    }
+    (node,), (bare,) = config["nodes"], derived["nodes"]
+    assert bare == {key: value for key, value in node.items() if key != "extraPortMappings"}
+
+
+def test_the_main_cluster_is_the_one_of_the_file(config: dict[str, Any]) -> None:
+    assert config["name"] == ClusterName.MAIN
 
 
 def test_a_file_without_a_mapping_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from polyglot_platform.cluster import CONTAINER
+from polyglot_platform.cluster import ClusterName
 from polyglot_platform.readiness import unready
 from tests.e2e.cluster import Command, eventually
 
@@ -26,7 +26,7 @@ def test_a_killed_node_is_started_again_with_everything_that_ran_on_it(
     get: Callable[..., dict[str, Any]], kubectl: Command
 ) -> None:
     (before,) = get("nodes")["items"]
-    docker("kill", CONTAINER)
+    docker("kill", ClusterName.MAIN.container)
     repair = [sys.executable, "-m", "polyglot_platform", "cluster"]
     done = subprocess.run(repair, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -34,7 +34,7 @@ def test_a_killed_node_is_started_again_with_everything_that_ran_on_it(
     (after,) = get("nodes")["items"]
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
 
-    started = datetime.fromisoformat(docker("inspect", "--format", "{{.State.StartedAt}}", CONTAINER))
+    started = datetime.fromisoformat(docker("inspect", "--format", "{{.State.StartedAt}}", ClusterName.MAIN.container))
     eventually(
         lambda: unready(json.loads(kubectl("get", "pods", "--all-namespaces", "-o", "json"))["items"], started),
         lambda waiting: waiting == [],
