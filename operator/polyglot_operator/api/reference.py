@@ -37,7 +37,8 @@ def conditions_reference() -> str:
         "# Conditions of a PolyglotService",
         "",
         "Every condition is positive: True is good. Each carries the generation of the spec that it judged.",
-        "`Ready` repeats the reason of the first condition that fails, in the order below.",
+        "`Ready` repeats the reason of the first condition that fails, in the order below. While old pods serve and a",
+        "rollout fails, it alone is False, for the reason that Available would have.",
     ]
     for kind in ConditionType:
         lines += [

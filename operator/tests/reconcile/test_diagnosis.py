@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import Any
 
@@ -17,7 +18,11 @@ NOT_PULLED = "digits-gateway-5d57759cff-n2lrp"
 @pytest.mark.parametrize(
     ("pod", "reason", "words"),
     [
-        (NOT_PULLED, Reason.IMAGE_PULL_FAILED, "Back-off pulling image"),
+        (
+            NOT_PULLED,
+            Reason.IMAGE_PULL_FAILED,
+            'failed to pull and unpack image "registry.example/polyglot/gateway:dev"',
+        ),
         ("no-secret", Reason.CONTAINER_CONFIG_INVALID, 'secret "absent" not found'),
         ("crash", Reason.CRASH_LOOPING, "flag provided but not defined: -no-such-flag (Error, exit status 1)"),
         (UNSCHEDULABLE, Reason.UNSCHEDULABLE, "Insufficient nvidia.com/gpu"),
@@ -30,6 +35,15 @@ def test_a_failure_is_told_in_the_words_of_who_saw_it(
     assert found.reason is reason
     assert words in found.message
     assert pod in found.message
+
+
+def test_a_pull_that_fails_again_is_told_in_the_same_words(pods: dict[str, Any]) -> None:
+    pod = copy.deepcopy(pods[NOT_PULLED])
+    (status,) = pod["status"]["containerStatuses"]
+    _, _, words = status["state"]["waiting"]["message"].partition("ErrImagePull: ")
+    status["state"]["waiting"] = {"reason": "ErrImagePull", "message": words.replace(":60043->", ":41234->")}
+    assert diagnose([pod]) == diagnose([pods[NOT_PULLED]])
+    assert "172.18.0.1:53: read: connection refused" in diagnose([pod]).message
 
 
 def test_refused_pods_are_told_from_the_deployment(refused_deployment_status: dict[str, Any]) -> None:
