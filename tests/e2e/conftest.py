@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.api import Api, proxied
 from tests.e2e.clients import ClientPods
 from tests.e2e.cluster import Command, bound
-from tests.e2e.services import AUTOSCALING, DEMO_NAMESPACE, SMALL, Service, add_model, declare
+from tests.e2e.services import DEMO_NAMESPACE, EVERYTHING, Service, add_model, declare
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -54,6 +55,13 @@ def get(kubectl: Command) -> Callable[..., dict[str, Any]]:
         return found
 
     return read
+
+
+@pytest.fixture(scope="session")
+def api(context: str) -> Iterator[Api]:
+    """Talk to the API server without kubectl in between."""
+    with proxied(context) as found:
+        yield found
 
 
 def fresh_namespace(kubectl: Command, prefix: str = "e2e") -> str:
@@ -107,14 +115,7 @@ def client_pods(kubectl: Command, module_namespace: str, images: dict[str, str])
 def meshed(kubectl: Command, module_namespace: str) -> Iterator[Service]:
     """A service with every kind of child, shared by the tests that edit its children."""
     add_model(kubectl, module_namespace)
-    service = declare(
-        kubectl,
-        module_namespace,
-        "whole",
-        inference={"resources": SMALL, "autoscaling": AUTOSCALING},
-        mesh={"mode": "Istio"},
-        telemetry={"tracing": {"endpoint": "http://jaeger.observability.svc.cluster.local:4317"}},
-    )
+    service = declare(kubectl, module_namespace, "whole", **EVERYTHING)
     service.wait_ready()
     yield service
     kubectl("delete", "polyglotservice", service.name, "-n", service.namespace)

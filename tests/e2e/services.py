@@ -29,18 +29,28 @@ SMALL = {"requests": {"cpu": "10m", "memory": "32Mi"}}
 AUTOSCALING = {"minReplicas": 1, "maxReplicas": 2, "metrics": [{"type": "CPU", "averageUtilization": 1000}]}
 """A target that is never reached, for tests about objects, not about load."""
 
-ALL_CHILDREN = {
-    *(f"{kind}/whole-{part}" for kind in ("ServiceAccount", "ConfigMap", "Service", "Deployment", "PodDisruptionBudget")
-      for part in ("inference", "gateway")),
-    "PeerAuthentication/whole-inference",
-    "PeerAuthentication/whole-gateway",
-    "DestinationRule/whole-inference",
-    "VirtualService/whole-inference",
-    "AuthorizationPolicy/whole-inference",
-    "Telemetry/whole-telemetry",
-    "HorizontalPodAutoscaler/whole-inference",
-}  # fmt: skip
-"""The children of a service `whole` in the mesh, with an autoscaler and tracing."""
+_OF_EACH_COMPONENT = (
+    "ServiceAccount", "ConfigMap", "Service", "Deployment", "PodDisruptionBudget", "PeerAuthentication",
+)  # fmt: skip
+_OF_INFERENCE = ("DestinationRule", "VirtualService", "AuthorizationPolicy", "HorizontalPodAutoscaler")
+
+
+def all_children(name: str) -> set[str]:
+    """Return the children of a service in the mesh, with an autoscaler of inference and with tracing."""
+    return {
+        *(f"{kind}/{name}-{part}" for kind in _OF_EACH_COMPONENT for part in ("inference", "gateway")),
+        *(f"{kind}/{name}-inference" for kind in _OF_INFERENCE),
+        f"Telemetry/{name}-telemetry",
+    }
+
+
+ALL_CHILDREN = all_children("whole")
+EVERYTHING: Object = {
+    "inference": {"resources": SMALL, "autoscaling": AUTOSCALING},
+    "mesh": {"mode": "Istio"},
+    "telemetry": {"tracing": {"endpoint": "http://jaeger.observability.svc.cluster.local:4317"}},
+}
+"""Sections of a spec that asks for every kind of child."""
 
 
 @dataclass(frozen=True)
