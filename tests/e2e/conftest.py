@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.api import Api, proxied
+from tests.e2e.audit import AuditLog
 from tests.e2e.clients import ClientPods
 from tests.e2e.cluster import Command, bound
 from tests.e2e.services import DEMO_NAMESPACE, EVERYTHING, Service, add_model, declare
@@ -55,6 +56,12 @@ def get(kubectl: Command) -> Callable[..., dict[str, Any]]:
         return found
 
     return read
+
+
+@pytest.fixture(scope="session")
+def audit(context: str) -> AuditLog:
+    """Read what the operator asked of the API server."""
+    return AuditLog(context)
 
 
 @pytest.fixture(scope="session")
