@@ -204,8 +204,10 @@ def _view_of_pod(body: Object) -> Object:
         key: [_pick(container, ("name",)) for container in spec.get(key, ())]
         for key in ("containers", "initContainers")
     }
+    claims = [_pick(volume, ("persistentVolumeClaim",)) for volume in spec.get("volumes", ())]
     rest = _pick(status, ("phase", "reason", "message", "conditions"))
-    return _excerpt(body, spec={**_pick(spec, ("nodeName",)), **names_of}, status={**rest, **statuses})
+    kept = {**_pick(spec, ("nodeName",)), **names_of, "volumes": [claim for claim in claims if claim]}
+    return _excerpt(body, spec=kept, status={**rest, **statuses})
 
 
 def _view_of_replica_set(body: Object) -> Object:

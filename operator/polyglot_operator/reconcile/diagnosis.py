@@ -59,7 +59,15 @@ def _starting() -> Diagnosis:
 
 def _unschedulable(pod: Pod) -> Diagnosis | None:
     problem = scheduling_problem(pod)
-    return None if problem is None else Diagnosis(Reason.UNSCHEDULABLE, _short(f"pod {_name(pod)}: {problem}"))
+    if problem is None:
+        return None
+    unbound = f" with {', '.join(_claims(pod))}" if "unbound" in problem else ""  # which the scheduler does not name
+    return Diagnosis(Reason.UNSCHEDULABLE, _short(f"pod {_name(pod)}{unbound}: {problem}"))
+
+
+def _claims(pod: Pod) -> list[str]:
+    found = [volume.get("persistentVolumeClaim", {}).get("claimName") for volume in pod["spec"].get("volumes", ())]
+    return [f"PersistentVolumeClaim {name}" for name in dict.fromkeys(found) if name]
 
 
 def _waiting(pod: Pod) -> Diagnosis | None:

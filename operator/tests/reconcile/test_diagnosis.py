@@ -104,6 +104,14 @@ def test_a_long_message_is_cut_to_what_a_condition_should_hold() -> None:
     assert len(diagnose([ended("x" * 10_000)]).message) == MAX_MESSAGE
 
 
+def test_claims_that_are_not_bound_are_named(pods: dict[str, Any]) -> None:
+    pod = copy.deepcopy(pods[UNSCHEDULABLE])
+    (condition,) = (c for c in pod["status"]["conditions"] if c["type"] == "PodScheduled")
+    condition["message"] = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found"
+    pod["spec"]["volumes"] = [{"emptyDir": {}}, *[{"persistentVolumeClaim": {"claimName": n}} for n in "aba"]]
+    assert "with PersistentVolumeClaim a, PersistentVolumeClaim b: 0/1 nodes" in diagnose([pod]).message
+
+
 def test_only_a_pod_the_scheduler_gave_up_on_has_a_scheduling_problem(pods: dict[str, Any]) -> None:
     assert scheduling_problem(pods["crash"]) is None
     assert "Insufficient nvidia.com/gpu" in (scheduling_problem(pods[UNSCHEDULABLE]) or "")
