@@ -20,10 +20,10 @@ class ClientPod:
     namespace: str
     name: str
 
-    def python(self, script: str) -> str:
+    def python(self, script: str, timeout: float = 120) -> str:
         """Run a script in the pod and return what it prints; a failing script raises `CommandError`."""
         words = ("exec", "-i", "-n", self.namespace, self.name, "-c", "client", "--", "/opt/venv/bin/python", "-")
-        return self.kubectl(*words, stdin=script)
+        return self.kubectl(*words, stdin=script, timeout=timeout)
 
     def post(self, url: str, body: object) -> Any:
         """Send JSON from inside the cluster and return the JSON that is answered."""
