@@ -13,6 +13,7 @@ from polyglot_operator.cluster.kinds import Ref
 
 Object = dict[str, Any]
 MERGE = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
 APPLY = "application/apply-patch+yaml"
 
 
@@ -22,7 +23,7 @@ class Api:
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
 
-    def send(self, method: str, path: str, body: Object | None = None, content: str = "application/json") -> Object:
+    def send(self, method: str, path: str, body: object = None, content: str = "application/json") -> Object:
         """Send a request; return the answer, a `Status` object where it was refused."""
         sent = None if body is None else json.dumps(body)
         self._connection.request(method, path, sent, {"Content-Type": content})
