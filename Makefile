@@ -33,7 +33,7 @@ test: verify lint  ## Run every check: generated files, lint, types, unit, compo
 
 ##@ Cluster; with BARE=1 a second one, `polyglot-bare`, which has neither Istio nor any other add-on
 .PHONY: tools cluster cluster-down images install uninstall
-tools: venv  ## Install kind, kubectl, helm, istioctl and golangci-lint into .bin
+tools: venv  ## Install kind, kubectl, helm, istioctl, golangci-lint and kwok into .bin
 	$(PLATFORM) tools
 
 cluster: tools  ## Create or repair the kind cluster `polyglot` with Istio, Jaeger, metrics-server and the device plugin

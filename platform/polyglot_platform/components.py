@@ -76,6 +76,16 @@ GOLANGCI_LINT = GoProgram(
     module="github.com/golangci/golangci-lint/v2",
     packages=("cmd/golangci-lint",),
 )
+KWOK = GoProgram(
+    "kwok",
+    pins.KWOK,
+    module="sigs.k8s.io/kwok",
+    packages=("cmd/kwok",),
+    module_files=(
+        *(f"kustomize/stage/node/{name}" for name in ("fast", "heartbeat-with-lease")),
+        "kustomize/stage/pod/fast",
+    ),
+)
 
 KUBERNETES = GoProgram(
     "kubernetes",
@@ -129,7 +139,7 @@ METRICS_SERVER_CHART = GoProgram(
     module_files=("charts/metrics-server",),
 )
 
-TOOLS = (KIND, KUBECTL, HELM, ISTIOCTL, GOLANGCI_LINT)
+TOOLS = (KIND, KUBECTL, HELM, ISTIOCTL, GOLANGCI_LINT, KWOK)
 """What `make tools` links into .bin, whatever the source of images."""
 
 

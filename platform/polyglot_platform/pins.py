@@ -11,6 +11,7 @@ PAUSE = "3.10.2"  # the name kubeadm expects; the program is node/pause
 
 HELM = "v4.2.4"
 GOLANGCI_LINT = "v2.15.0"
+KWOK = "v0.8.0"
 
 ISTIO = "1.31.0"  # the commit is pinned by addons/istio/go.mod
 ENVOY = "1.40.0"  # pinned by addons/istio/envoy.lock

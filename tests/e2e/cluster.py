@@ -9,6 +9,9 @@ from typing import Protocol, TypeVar
 
 T = TypeVar("T")
 
+REAL = "node-role.kubernetes.io/control-plane"
+"""Selector of the node that is a machine, beside those that kwok pretends."""
+
 
 class CommandError(AssertionError):
     """A command ended with a status other than 0; the text holds the command and what it printed."""

@@ -18,6 +18,8 @@ from tests.e2e.api import Api, proxied
 from tests.e2e.audit import AuditLog
 from tests.e2e.clients import ClientPods
 from tests.e2e.cluster import Command, bound
+from tests.e2e.kwok import FakeNodes
+from tests.e2e.kwok import fake_nodes as running_kwok
 from tests.e2e.services import DEMO_NAMESPACE, EVERYTHING, Service, add_model, declare
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,6 +64,13 @@ def get(kubectl: Command) -> Callable[..., dict[str, Any]]:
 def audit(context: str) -> AuditLog:
     """Read what the operator asked of the API server."""
     return AuditLog(context)
+
+
+@pytest.fixture(scope="session")
+def fake_nodes(context: str, kubectl: Command) -> Iterator[FakeNodes]:
+    """Nodes without a machine, on which a hundred pods cost nothing."""
+    with running_kwok(context, kubectl) as nodes:
+        yield nodes
 
 
 @pytest.fixture(scope="session")

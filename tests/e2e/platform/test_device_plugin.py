@@ -4,14 +4,14 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from tests.e2e.cluster import Command, eventually
+from tests.e2e.cluster import REAL, Command, eventually
 from tests.e2e.platform.pods import Pods
 
 ONE_GPU = {"resources": {"limits": {"nvidia.com/gpu": "1"}}}
 
 
 def test_the_node_offers_two_gpus(get: Callable[..., dict[str, Any]]) -> None:
-    (node,) = get("nodes")["items"]
+    (node,) = get("nodes", "-l", REAL)["items"]
     assert node["status"]["capacity"]["nvidia.com/gpu"] == "2"
     assert node["status"]["allocatable"]["nvidia.com/gpu"] == "2"
 

@@ -4,14 +4,14 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from tests.e2e.cluster import Command
+from tests.e2e.cluster import REAL, Command
 from tests.e2e.platform.pods import Pods
 
 Get = Callable[..., dict[str, Any]]
 
 
 def test_the_node_is_ready_at_the_version_of_the_api_server(get: Get, kubectl: Command) -> None:
-    (node,) = get("nodes")["items"]
+    (node,) = get("nodes", "-l", REAL)["items"]
     conditions = {condition["type"]: condition["status"] for condition in node["status"]["conditions"]}
     assert conditions["Ready"] == "True"
     server = json.loads(kubectl("version", "-o", "json"))["serverVersion"]["gitVersion"]
