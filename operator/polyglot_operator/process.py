@@ -27,7 +27,7 @@ from polyglot_operator.settings import Settings
 
 log = logging.getLogger(__name__)
 
-REDISCOVERY: Final = 60.0
+REDISCOVERY: Final = 25.0  # Istio counts when seen twice, and is reported within a minute
 AUDIT: Final = 300.0
 DRAIN: Final = 20.0
 
@@ -106,13 +106,15 @@ class Operator:
 
     async def _rediscover(self, client: Client, loop: Loop) -> None:
         """Keep the capabilities up to date; a change makes every service due."""
+        seen = loop.capabilities
         while True:
             await asyncio.sleep(REDISCOVERY)
             try:
-                found = await capabilities.discover(client, self._settings.namespaces)
+                before, seen = seen, await capabilities.discover(client, self._settings.namespaces)
             except ClusterError as error:
                 log.warning("Could not discover what the cluster serves", extra={"error": error.message})
                 continue
+            found = capabilities.believed(before, seen)
             if found != loop.capabilities:
                 log.info("The cluster's capabilities changed", extra={"before": loop.capabilities, "now": found})
                 self._react_to_apis(loop.capabilities.istio, found.istio)

@@ -21,6 +21,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from polyglot_operator.api.groups import GROUP
+
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
@@ -194,10 +196,17 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Pass over Kopf's warning, with every change of any CRD, that Istio's kinds are not served: they are optional."""
+    message = record.getMessage()
+    return GROUP in message or not message.startswith("Unresolved resources cannot be served")
+
+
 def configure_logging(level: str, stream: TextIO = sys.stdout) -> None:
     """Send every record of the process at `level` or above to `stream`; the libraries' chatter from WARNING on."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter())
+    handler.addFilter(_is_news)
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for chatty in ("kopf", "aiohttp", "asyncio"):
         logging.getLogger(chatty).setLevel("WARNING" if level != "DEBUG" else "DEBUG")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import json
 import logging
+from collections.abc import Iterator
 
 import pytest
 from opentelemetry.sdk.trace import Tracer
 
-from polyglot_operator.telemetry import JsonFormatter, Metrics, tracer
+from polyglot_operator.telemetry import JsonFormatter, Metrics, configure_logging, tracer
 
 
 def test_metrics_carry_the_names_of_controller_runtime() -> None:
@@ -69,3 +70,29 @@ def test_a_record_is_one_json_object_with_its_own_fields() -> None:
     record = json.loads(line)
     assert (record["level"], record["message"], record["service"]) == ("ERROR", "Could not do it", "ns/s")
     assert "ValueError: broken" in record["error"]
+
+
+ABSENT = "Selector(group='security.istio.io', version='v1', plural='peerauthentications')"
+OURS = "Selector(group='polyglot.dev', version='v1alpha1', plural='polyglotservices')"
+
+
+@pytest.mark.parametrize(("selectors", "told"), [(ABSENT, False), (f"{ABSENT}, {OURS}", True)])
+def test_a_cluster_without_istio_is_no_warning_and_one_without_the_crd_is(
+    selectors: str, told: bool, restored_logging: None
+) -> None:
+    stream = io.StringIO()
+    configure_logging("INFO", stream)
+    observation = logging.getLogger("kopf._core.reactor.observation")
+    observation.warning("Unresolved resources cannot be served (try creating their CRDs): %s", selectors)
+    assert (selectors in stream.getvalue()) is told
+
+
+@pytest.fixture
+def restored_logging() -> Iterator[None]:
+    """Undo what `configure_logging` does to the process."""
+    loggers = [logging.getLogger(name) for name in ("", "kopf", "aiohttp", "asyncio")]
+    levels, handlers = [logger.level for logger in loggers], list(loggers[0].handlers)
+    yield
+    loggers[0].handlers[:] = handlers
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from typing import Any, Final
 
 import yaml
@@ -41,6 +42,16 @@ async def discover(client: Client, namespaces: Collection[str] = ()) -> Capabili
 def serves_istio(capabilities: Capabilities) -> bool:
     """Tell whether every API of Istio that the operator writes is served."""
     return set(capabilities.istio or ()) >= ISTIO_APIS
+
+
+def believed(before: Capabilities, now: Capabilities) -> Capabilities:
+    """Return what to go by after two looks in a row: Istio counts once it was seen in both. Pure.
+
+    Its APIs come before its injector, and a pod that is created in between never gets a sidecar.
+    """
+    if serves_istio(now) and not serves_istio(before):
+        return replace(now, istio=before.istio, tracing_provider=before.tracing_provider)
+    return now
 
 
 def _served_versions(api_groups: Iterable[Any]) -> set[str]:

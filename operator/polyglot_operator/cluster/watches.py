@@ -57,9 +57,10 @@ class Watches:
         self._watches[path] = _Watch(alive=now, stream=stream, seen=stream.total_bytes)
 
     def forget(self, group: str) -> None:
-        """Expect nothing more from the kinds of an API group that is no longer served."""
+        """Expect nothing more from a group that is no longer served; deletions of its objects may have been missed."""
         for path in [path for path in self._watches if f"/apis/{group}/" in path]:
             del self._watches[path]
+            self._relisted.set()
 
     def ages(self, now: float) -> dict[str, float]:
         """Return for every watch the seconds since it was last seen alive."""

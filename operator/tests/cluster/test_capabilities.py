@@ -11,6 +11,7 @@ from polyglot_operator.build.facts import Capabilities
 from polyglot_operator.cluster.capabilities import (
     ISTIO_APIS,
     MESH_CONFIG,
+    believed,
     discover,
     lists_tracing_provider,
     serves_istio,
@@ -44,6 +45,27 @@ def test_the_tracing_provider_is_found_in_the_mesh_configuration(mesh: str, expe
 )
 def test_istio_is_served_when_every_api_that_we_write_is(served: tuple[str, ...] | None, expected: bool) -> None:
     assert serves_istio(Capabilities(istio=served)) is expected
+
+
+ISTIO = Capabilities(istio=tuple(ISTIO_APIS), tracing_provider=True, metrics_api=True)
+HALF = Capabilities(istio=("security.istio.io/v1",), metrics_api=True)
+NONE = Capabilities()
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [
+        (NONE, ISTIO, Capabilities(metrics_api=True)),
+        (HALF, ISTIO, HALF),
+        (ISTIO, ISTIO, ISTIO),
+        (ISTIO, HALF, HALF),
+        (ISTIO, NONE, NONE),
+    ],
+)
+def test_istio_is_believed_at_second_sight_and_its_absence_at_once(
+    before: Capabilities, now: Capabilities, expected: Capabilities
+) -> None:
+    assert believed(before, now) == expected
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,13 @@ def test_nothing_is_expected_of_a_group_that_is_no_longer_served() -> None:
     assert watches.ages(5) == {PODS: 5}
 
 
+async def test_what_a_vanished_group_held_is_audited() -> None:
+    watches = Watches()
+    watches.opened(RULES, Body(), 0)
+    watches.forget("networking.istio.io")
+    await asyncio.wait_for(watches.restarted(within=30), 10)
+
+
 async def test_a_second_listing_of_a_watched_kind_is_a_restart_and_the_first_is_none() -> None:
     watches = Watches()
     watches.listed(PODS)
