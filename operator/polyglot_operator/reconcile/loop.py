@@ -218,7 +218,7 @@ class Loop:
             spec=spec,
             mesh=seen.mesh,
             workloads=runs,
-            free=seen.free,
+            free=seen.free or await self._count_free(service),  # a pod may wait only since what was applied
         )
         return await self._reporter.report(key, body, observed)
 
