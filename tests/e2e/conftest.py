@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,14 +19,36 @@ from tests.e2e.clients import ClientPods
 from tests.e2e.cluster import Command, bound
 from tests.e2e.kwok import FakeNodes
 from tests.e2e.kwok import fake_nodes as running_kwok
+from tests.e2e.modes import ClusterMode, Mode, namespaced
 from tests.e2e.services import DEMO_NAMESPACE, EVERYTHING, Service, add_model, declare
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run core tests in both modes of the operator."""
+    if metafunc.definition.get_closest_marker("core") and "mode" in metafunc.fixturenames:
+        modes = [pytest.param(None, id="cluster"), pytest.param("namespaced", marks=pytest.mark.disruptive)]
+        metafunc.parametrize("mode", modes, indirect=True, scope="session")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run what disturbs the whole cluster after everything else; otherwise files keep their order."""
-    items.sort(key=lambda item: item.get_closest_marker("disruptive") is not None)
+    """Run what disturbs the whole cluster after everything else, and the namespaced mode in one go at the very end.
+
+    What opens a long quiet time is first, what judges it comes before any disturbance. Else files keep their order.
+    """
+    items.sort(key=_lateness)
+
+
+def _lateness(item: pytest.Item) -> int:
+    chosen = getattr(item, "callspec", None)
+    if chosen is not None and chosen.params.get("mode") == "namespaced":
+        return 4
+    marked = (number for number, mark in _LATENESS.items() if item.get_closest_marker(mark))
+    return next(marked, 1)
+
+
+_LATENESS = {0: "opening", 2: "closing", 3: "disruptive"}
 
 
 @pytest.fixture(scope="session")
@@ -80,27 +101,30 @@ def api(context: str) -> Iterator[Api]:
         yield found
 
 
-def fresh_namespace(kubectl: Command, prefix: str = "e2e") -> str:
-    """Create a namespace with a name of its own."""
-    name = f"{prefix}-{uuid.uuid4().hex[:8]}"
-    kubectl("create", "namespace", name)
-    return name
+@pytest.fixture(scope="session")
+def mode(request: pytest.FixtureRequest, kubectl: Command, helm: Command, images: dict[str, str]) -> Iterator[Mode]:
+    """The operator in cluster mode, or for the parameter `namespaced` in namespaced mode."""
+    if getattr(request, "param", None) is None:
+        yield ClusterMode(kubectl)
+        return
+    with namespaced(kubectl, helm, images) as found:
+        yield found
 
 
 @pytest.fixture
-def namespace(kubectl: Command) -> Iterator[str]:
-    """A fresh namespace for one test, deleted afterwards."""
-    name = fresh_namespace(kubectl)
+def namespace(mode: Mode) -> Iterator[str]:
+    """An empty namespace for one test."""
+    name = mode.take()
     yield name
-    kubectl("delete", "namespace", name, "--wait=false")
+    mode.give_back(name)
 
 
 @pytest.fixture(scope="module")
-def module_namespace(kubectl: Command) -> Iterator[str]:
-    """A fresh namespace shared by the tests of one file, deleted afterwards."""
-    name = fresh_namespace(kubectl)
+def module_namespace(mode: Mode) -> Iterator[str]:
+    """A namespace shared by the tests of one file."""
+    name = mode.take()
     yield name
-    kubectl("delete", "namespace", name, "--wait=false")
+    mode.give_back(name)
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,8 @@ from polyglot_operator.cluster.ownership import owned_digest, owns
 from tests.e2e.api import APPLY, JSON_PATCH, MERGE, Api
 from tests.e2e.services import ALL_CHILDREN, REPAIR, Object, Service
 
+pytestmark = pytest.mark.core
+
 KINDS = {kind.name: kind for kind in CHILDREN}
 REMOVED = object()
 MANAGED_BY = "/metadata/labels/app.kubernetes.io~1managed-by"

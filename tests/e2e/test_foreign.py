@@ -13,7 +13,8 @@ from tests.e2e.api import Api, is_refused
 from tests.e2e.cluster import Command, eventually
 from tests.e2e.services import EVERYTHING, Get, Object, Service, add_model, all_children, children, declare, names
 
-API_VERSION = {kind.name: kind.api_version for kind in CHILDREN}
+pytestmark = pytest.mark.core
+
 POD = {"metadata": {"labels": {"app": "foreign"}}, "spec": {"containers": [{"name": "c", "image": "foreign:1"}]}}
 SELECTOR = {"matchLabels": {"app": "foreign"}}
 TARGET = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "foreign"}

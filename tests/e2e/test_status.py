@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.e2e.services import ALL_CHILDREN, Get, Service, children, names
+
+pytestmark = pytest.mark.core
 
 
 def test_a_service_becomes_all_its_children_and_its_status_tells_the_truth(

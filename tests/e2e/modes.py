@@ -1,0 +1,96 @@
+"""Which namespaces the operator serves: all of the cluster, or those that it was told of.
+
+Tests that are marked `core` run in both modes; see `pytest_generate_tests` in conftest.py.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from tests.e2e.cluster import Command
+
+CHART = Path(__file__).resolve().parents[2] / "charts" / "polyglot-operator"
+OPERATOR_NAMESPACE = "polyglot-system"
+SERVED = 12
+"""Namespaces of the namespaced mode: one for each core file and each core test that wants one of its own."""
+
+
+class Mode(Protocol):
+    """Hands out namespaces that the operator serves."""
+
+    def take(self) -> str:
+        """Return an empty namespace."""
+        ...
+
+    def give_back(self, namespace: str) -> None:
+        """Take a namespace back with all that is in it."""
+        ...
+
+
+@dataclass(frozen=True)
+class ClusterMode:
+    """The operator serves every namespace: each test gets a new one."""
+
+    kubectl: Command
+
+    def take(self) -> str:
+        """Create a namespace."""
+        return fresh_namespace(self.kubectl)
+
+    def give_back(self, namespace: str) -> None:
+        """Delete it; it may go on terminating for a while."""
+        self.kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+@dataclass(frozen=True)
+class NamespacedMode:
+    """The operator serves a few namespaces, which stay until the mode ends: its roles are in them."""
+
+    kubectl: Command
+    namespaces: tuple[str, ...]
+    free: list[str] = field(default_factory=list)
+
+    def take(self) -> str:
+        """Return one that no test has had yet."""
+        assert self.free, f"more than {SERVED} namespaces are wanted: raise modes.SERVED"
+        return self.free.pop()
+
+    def give_back(self, namespace: str) -> None:
+        """Delete its services, so that their pods leave the node to others."""
+        self.kubectl("delete", "polyglotservices", "--all", "-n", namespace)
+
+
+def fresh_namespace(kubectl: Command, prefix: str = "e2e") -> str:
+    """Create a namespace with a name of its own."""
+    name = f"{prefix}-{uuid.uuid4().hex[:8]}"
+    kubectl("create", "namespace", name)
+    return name
+
+
+def install(helm: Command, images: dict[str, str], *options: str) -> str:
+    """Install or upgrade the operator's release as `make install` does, with options of a test's own."""
+    chosen = (
+        f"image={images['OPERATOR_IMAGE']}",
+        f"images.gateway={images['GATEWAY_IMAGE']}",
+        f"images.inference={images['INFERENCE_IMAGE']}",
+    )
+    sets = [word for choice in chosen for word in ("--set", choice)]
+    command = ("upgrade", "--install", "polyglot-operator", str(CHART), "-n", OPERATOR_NAMESPACE)
+    return helm(*command, "--wait", "--timeout", "3m", *sets, *options, timeout=240)
+
+
+@contextmanager
+def namespaced(kubectl: Command, helm: Command, images: dict[str, str]) -> Iterator[NamespacedMode]:
+    """Let the operator serve a few new namespaces and nothing else; afterwards the whole cluster again."""
+    names = tuple(fresh_namespace(kubectl, "served") for _ in range(SERVED))
+    try:
+        install(helm, images, "--set", f"watch.namespaces={{{','.join(names)}}}")
+        yield NamespacedMode(kubectl, names, list(names))
+    finally:
+        install(helm, images)
+        kubectl("delete", "namespace", *names, "--wait=false")
