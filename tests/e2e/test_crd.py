@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,25 @@ def test_an_invalid_service_is_refused_with_field_and_remedy(
     with pytest.raises(CommandError) as caught:
         apply(kubectl, module_namespace, body)
     refusal = str(caught.value)
+    print(refusal)
     assert example["remedy"] in refusal
     assert example["field"] in refusal
+
+
+def rules(schema: Any) -> Iterator[str]:
+    """Yield the messages of all rules below a part of a schema."""
+    if isinstance(schema, dict):
+        yield from (rule["message"] for rule in schema.get("x-kubernetes-validations", ()))
+    for below in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
+        yield from rules(below)
+
+
+def test_every_rule_of_the_crd_is_broken_by_an_invalid_service() -> None:
+    (version,) = yaml.safe_load(CRD.read_text())["spec"]["versions"]
+    messages = set(rules(version["schema"]))
+    print(f"{len(INVALID)} invalid services break {len(messages)} of {len(messages)} rules")
+    assert [m for m in messages if not any(example["remedy"] in m for example in INVALID)] == []
+    assert len({example["case"] for example in INVALID}) == len(INVALID) >= 40
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.parent.name)
