@@ -172,9 +172,9 @@ class Loop:
         except InvalidService as error:
             return Result(await self._reporter.report(key, body, self._unreadable(key, body, error)))
 
-        view, settling = self._locate_in_mesh(service, body)
-        seen = _Seen(view, await self._count_free(service))
         accepted = accept(service.spec, self.capabilities, await self._sources.missing(service))
+        view, settling = self._locate_in_mesh(service, body, accepted=accepted.holds)
+        seen = _Seen(view, await self._count_free(service))
         if not accepted.holds:
             pause = await self._report(key, body, service, seen, accepted, _NOT_ACCEPTED)
             return Result(_soonest(pause, RECHECK))
@@ -228,7 +228,7 @@ class Loop:
         generation = body["metadata"]["generation"]
         return Observed(generation, self._url(key), refused, _NOT_ACCEPTED, self.capabilities)
 
-    def _locate_in_mesh(self, service: PolyglotService, body: Body) -> tuple[MeshView, float | None]:
+    def _locate_in_mesh(self, service: PolyglotService, body: Body, *, accepted: bool) -> tuple[MeshView, float | None]:
         """Tell where the service stands in the mesh and, during a switch, when to look again."""
         key, uid = Key(service.metadata.namespace, service.metadata.name), service.metadata.uid
         live, mode, now = self._inventory.children(key), service.spec.mesh.mode, self._clock()
@@ -237,7 +237,8 @@ class Loop:
         seen = mesh.observed_phase(key.name, live, body["status"])
         known = self._phases.get(uid) if seen is not None else None
         settled = known is not None and now - known.since >= mesh.SETTLE
-        phase = mesh.next_phase(known.phase if known else seen, want, mesh.Sidecars.among(live), settled)
+        current, sidecars = known.phase if known else seen, mesh.Sidecars.among(live)
+        phase = mesh.next_phase(current, want, sidecars, settled=settled, accepted=accepted)
         if seen is not None and (known is None or known.phase != phase):
             self._phases[uid] = _PhaseSince(phase, now)
         view = MeshView(mode, phase, want, served)

@@ -87,13 +87,18 @@ def observed_phase(service: str, live: Mapping[Ref, Child], status: Mapping[str,
     return MeshPhase.LEAVING if authentication else MeshPhase.NONE
 
 
-def next_phase(current: MeshPhase | None, want: bool, sidecars: Sidecars, settled: bool) -> MeshPhase:
+def next_phase(
+    current: MeshPhase | None, want: bool, sidecars: Sidecars, *, settled: bool, accepted: bool
+) -> MeshPhase:
     """Return the phase to build for: the current one, or the next when what it waits for has come.
 
-    `settled` tells that the current phase has lasted for `SETTLE` seconds.
+    `settled` tells that the current phase has lasted for `SETTLE` seconds. While the spec is not `accepted` nothing is
+    applied, and so no step is taken.
     """
     if current is None:
         return MeshPhase.STRICT if want else MeshPhase.NONE
+    if not accepted:
+        return current
     if want:
         return _next_inwards(current, sidecars, settled)
     return _next_outwards(current, sidecars, settled)

@@ -193,7 +193,7 @@ def _shortage(accelerator: Accelerator, pods: int, free: Free | None) -> str:
 
 
 _STEPS: Final = {
-    MeshPhase.NONE: "pods lose their sidecars",
+    MeshPhase.NONE: "traffic is plain until the spec is accepted",
     MeshPhase.PERMISSIVE: "both plaintext and mutual TLS are accepted while pods change",
     MeshPhase.MUTUAL: "mutual TLS is sent and not yet required",
     MeshPhase.STRICT: "mutual TLS is required",
@@ -208,7 +208,7 @@ def _mesh_ready(observed: Observed) -> Verdict:
     if not mesh.wanted and mesh.arrived:
         return _plain(mesh)
     if not mesh.served:
-        if not any(workload.exists for workload in observed.workloads):
+        if mesh.phase is MeshPhase.NONE or not any(workload.exists for workload in observed.workloads):
             return Verdict("False", Reason.ISTIO_REQUIRED, "the cluster does not serve Istio's v1 APIs")
         return Verdict("False", Reason.ISTIO_VANISHED, "the service has sidecars and Istio's v1 APIs are not served")
     if not mesh.arrived:

@@ -61,7 +61,7 @@ def test_auto_follows_the_cluster_once_and_its_pin_ever_after(
 def test_each_step_waits_for_what_makes_it_safe(
     current: MeshPhase | None, want: bool, sidecars: Sidecars, settled: bool, expected: MeshPhase
 ) -> None:
-    assert next_phase(current, want, sidecars, settled) is expected
+    assert next_phase(current, want, sidecars, settled=settled, accepted=True) is expected
 
 
 @pytest.mark.parametrize("want", [True, False])
@@ -69,15 +69,22 @@ def test_each_step_waits_for_what_makes_it_safe(
 def test_a_switch_arrives_from_every_phase_and_stays(start: MeshPhase, want: bool) -> None:
     phase = start
     for _ in range(6):
-        phase = next_phase(phase, want, ALL if phase.sidecars else NONE, True)
+        phase = next_phase(phase, want, ALL if phase.sidecars else NONE, settled=True, accepted=True)
     assert phase is (P.STRICT if want else P.NONE)
+
+
+@pytest.mark.parametrize("want", [True, False])
+@pytest.mark.parametrize("start", list(MeshPhase))
+def test_a_spec_that_is_refused_holds_a_service_where_it_is(start: MeshPhase, want: bool) -> None:
+    sidecars = ALL if start.sidecars else NONE
+    assert next_phase(start, want, sidecars, settled=True, accepted=False) is start
 
 
 @pytest.mark.parametrize("want", [True, False])
 @pytest.mark.parametrize("start", list(MeshPhase))
 def test_strict_and_mutual_tls_are_never_next_to_plain(start: MeshPhase, want: bool) -> None:
     order = [P.NONE, P.PERMISSIVE, P.MUTUAL, P.STRICT]
-    then = next_phase(start, want, ALL if start.sidecars else NONE, True)
+    then = next_phase(start, want, ALL if start.sidecars else NONE, settled=True, accepted=True)
     if start in order and then in order:
         assert abs(order.index(start) - order.index(then)) <= 1
 

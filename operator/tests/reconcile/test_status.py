@@ -119,6 +119,11 @@ def with_workload(**changed: Any) -> Observed:
             T.MESH_READY,
             ("False", R.ISTIO_REQUIRED),
         ),
+        (
+            replace(HEALTHY, mesh=replace(STRICT, phase=MeshPhase.NONE, served=False)),
+            T.MESH_READY,
+            ("False", R.ISTIO_REQUIRED),
+        ),
         (replace(HEALTHY, spec=None, mesh=None, workloads=()), T.MESH_READY, ("Unknown", R.NOT_ACCEPTED)),
     ],
 )
