@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from tests.e2e.cluster import bound
+from tests.e2e.cluster import node_of
 
 LOG: Final = "/var/log/kubernetes/audit.log"
 OPERATOR: Final = "system:serviceaccount:polyglot-system:polyglot-operator"
@@ -55,7 +55,7 @@ class AuditLog:
     """The audit log of one kind cluster."""
 
     def __init__(self, context: str) -> None:
-        self._node = bound("docker", "exec", f"{context.removeprefix('kind-')}-control-plane")
+        self._node = node_of(context)
 
     def mark(self) -> int:
         """Return a mark at the present end: a byte offset."""

@@ -39,6 +39,11 @@ def bound(*prefix: str) -> Command:
     return call
 
 
+def node_of(context: str) -> Command:
+    """Run commands in the node of a kind cluster."""
+    return bound("docker", "exec", f"{context.removeprefix('kind-')}-control-plane")
+
+
 def eventually(read: Callable[[], T], holds: Callable[[T], bool], within: float, what: str) -> T:
     """Poll `read` until `holds` accepts its value; fail with the last value after `within` seconds.
 

@@ -16,10 +16,11 @@ import pytest
 from tests.e2e.api import Api, proxied
 from tests.e2e.audit import AuditLog
 from tests.e2e.clients import ClientPods
-from tests.e2e.cluster import Command, bound
+from tests.e2e.cluster import Command, bound, node_of
 from tests.e2e.kwok import FakeNodes
 from tests.e2e.kwok import fake_nodes as running_kwok
 from tests.e2e.modes import ClusterMode, Mode, namespaced
+from tests.e2e.operator_pod import OperatorPod
 from tests.e2e.services import DEMO_NAMESPACE, EVERYTHING, Service, add_model, declare
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,6 +86,12 @@ def get(kubectl: Command) -> Callable[..., dict[str, Any]]:
 def audit(context: str) -> AuditLog:
     """Read what the operator asked of the API server."""
     return AuditLog(context)
+
+
+@pytest.fixture(scope="session")
+def operator_pod(kubectl: Command, context: str) -> OperatorPod:
+    """Read, restart and kill the operator."""
+    return OperatorPod(kubectl, node_of(context))
 
 
 @pytest.fixture(scope="session")
