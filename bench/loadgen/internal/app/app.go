@@ -15,7 +15,7 @@ import (
 	"github.com/polyglot-dev/polyglot-operator/bench/loadgen/internal/target"
 )
 
-// Main measures one target; the summary goes to stdout.
+// Main measures one target; the summary goes to stdout, and a line to stderr when it begins.
 func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("loadgen", flag.ContinueOnError)
 	flags.SetOutput(stderr)
@@ -23,7 +23,7 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	hostPort := flags.String("target", "127.0.0.1:8000", "loopback address and port")
 	path := flags.String("path", "", "URL path (rest) or full method name (grpc)")
 	file := flags.String("body", "", "file with the JSON text (rest) or the serialised message (grpc)")
-	plan := load.Plan{}
+	plan := load.Plan{Started: func() { _, _ = fmt.Fprintln(stderr, "every client is connected") }}
 	flags.IntVar(&plan.Clients, "clients", 1, "connections, each with one request at a time")
 	flags.IntVar(&plan.Requests, "requests", load.MaxRequests, "stop after this many requests")
 	flags.IntVar(&plan.AtLeast, "at-least", 0, "after an interrupt, go on until this many requests are sent")

@@ -28,6 +28,7 @@ type Plan struct {
 	Requests int
 	AtLeast  int
 	Duration time.Duration
+	Started  func() // called when every client is connected; nil: nobody asks
 }
 
 // Validate reports a plan outside the bounds.
@@ -59,6 +60,9 @@ func Run(ctx context.Context, plan Plan, open Open) (Summary, error) {
 	calls, release, err := connect(ctx, plan.Clients, open)
 	if err != nil {
 		return Summary{}, errors.Join(err, release())
+	}
+	if plan.Started != nil {
+		plan.Started()
 	}
 	summary, err := measure(ctx, plan, calls)
 	return summary, errors.Join(err, release())

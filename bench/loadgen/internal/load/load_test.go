@@ -150,6 +150,18 @@ func TestRunFinishesTheCallsUnderWayWhenItIsCancelled(t *testing.T) {
 	}
 }
 
+func TestRunTellsWhenEveryClientIsConnected(t *testing.T) {
+	c := &connections{answer: succeed}
+	var calls int64
+	plan := load.Plan{Clients: 3, Requests: 10, Duration: time.Minute, Started: func() { calls = c.calls.Load() }}
+	if _, err := load.Run(t.Context(), plan, c.Open); err != nil {
+		t.Fatal(err)
+	}
+	if calls != 3 {
+		t.Errorf("told after %d calls, want the first of each client", calls)
+	}
+}
+
 func TestRunRefusesAPlanOutsideTheBounds(t *testing.T) {
 	for problem, plan := range map[string]load.Plan{
 		"clients 0":        {Clients: 0, Requests: 1, Duration: time.Second},
