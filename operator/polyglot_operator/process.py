@@ -27,7 +27,7 @@ from polyglot_operator.settings import Settings
 
 log = logging.getLogger(__name__)
 
-REDISCOVERY: Final = 25.0  # Istio counts when seen twice, and is reported within a minute
+REDISCOVERY: Final = 15.0  # Istio counts when seen twice
 AUDIT: Final = 300.0
 DRAIN: Final = 20.0
 
