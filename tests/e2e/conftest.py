@@ -19,6 +19,7 @@ from tests.e2e.clients import ClientPods
 from tests.e2e.cluster import Command, bound, node_of
 from tests.e2e.kwok import FakeNodes
 from tests.e2e.kwok import fake_nodes as running_kwok
+from tests.e2e.load import Load
 from tests.e2e.modes import ClusterMode, Mode, namespaced
 from tests.e2e.operator_pod import OperatorPod
 from tests.e2e.services import DEMO_NAMESPACE, EVERYTHING, Service, add_model, declare
@@ -150,6 +151,12 @@ def digits(kubectl: Command) -> Service:
     service.apply("digits/model.yaml", "digits/digits.yaml")
     service.wait_ready()
     return service
+
+
+@pytest.fixture(scope="session")
+def load(tmp_path_factory: pytest.TempPathFactory) -> Load:
+    """Makes load from this machine."""
+    return Load(tmp_path_factory.mktemp("load"))
 
 
 @pytest.fixture(scope="module")

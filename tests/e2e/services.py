@@ -66,6 +66,11 @@ class Service:
         for file in files:
             self.kubectl("apply", "-n", self.namespace, "-f", str(EXAMPLES / file))
 
+    def restore(self, file: str) -> None:
+        """Make the object what an example file says, and nothing else, and wait until it is Ready."""
+        self.kubectl("replace", "--save-config", "-n", self.namespace, "-f", str(EXAMPLES / file))
+        self.wait_ready()
+
     def read(self) -> dict[str, Any]:
         """Return the object as the API server has it."""
         found: dict[str, Any] = json.loads(
