@@ -20,7 +20,7 @@ def build(subject: Subject, component: Component) -> Object:
     devices = accelerator(subject, component)
     return present(
         nodeSelector=scheduling.node_selector,
-        tolerations=_tolerations(scheduling, devices),
+        tolerations=tolerations(scheduling, devices),
         affinity=_product_affinity(devices),
         priorityClassName=scheduling.priority_class_name,
         runtimeClassName=scheduling.runtime_class_name,
@@ -35,7 +35,8 @@ def accelerator(subject: Subject, component: Component) -> Accelerator | None:
     return subject.service.spec.inference.accelerator if component is Component.INFERENCE else None
 
 
-def _tolerations(scheduling: Scheduling, devices: Accelerator | None) -> list[Object]:
+def tolerations(scheduling: Scheduling, devices: Accelerator | None) -> list[Object]:
+    """Return the taints that a component's pods accept: the spec's, and those of the nodes with its devices."""
     wanted = [_toleration(toleration) for toleration in scheduling.tolerations or ()]
     if devices is None:
         return wanted

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from polyglot_operator.api import names, quantity
 from polyglot_operator.api.model import Accelerator, Inference
 from polyglot_operator.api.names import Component
-from polyglot_operator.build.placement import PRODUCT_LABEL
+from polyglot_operator.api.workload import Scheduling
+from polyglot_operator.build import placement
 from polyglot_operator.cluster.client import Client
 from polyglot_operator.cluster.errors import ForbiddenError
 from polyglot_operator.cluster.inventory import Key
@@ -87,13 +88,28 @@ def requested(pod: Object, resource: str) -> int:
 
 
 def _usable(node: Object, inference: Inference, accelerator: Accelerator) -> bool:
-    """Whether a node is not cordoned and has the labels that the service's inference pods ask for."""
+    """Whether inference pods may go to a node: not cordoned, labelled as they ask, without a taint they refuse."""
     labels = node["metadata"].get("labels", {})
-    selector = (inference.scheduling and inference.scheduling.node_selector) or {}
+    scheduling = inference.scheduling or Scheduling()
+    accepted = placement.tolerations(scheduling, accelerator)
     return (
         not node["spec"].get("unschedulable")
-        and all(labels.get(key) == value for key, value in selector.items())
-        and (not accelerator.products or labels.get(PRODUCT_LABEL) in accelerator.products)
+        and all(labels.get(key) == value for key, value in (scheduling.node_selector or {}).items())
+        and (not accelerator.products or labels.get(placement.PRODUCT_LABEL) in accelerator.products)
+        and all(_tolerated(taint, accepted) for taint in node["spec"].get("taints", ()))
+    )
+
+
+def _tolerated(taint: Object, accepted: Iterable[Object]) -> bool:
+    """Whether a taint keeps no pod away.
+
+    Source: https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/
+    """
+    return taint["effect"] == "PreferNoSchedule" or any(
+        toleration.get("key") in {None, taint["key"]}
+        and toleration.get("effect") in {None, taint["effect"]}
+        and (toleration["operator"] == "Exists" or toleration.get("value", "") == taint.get("value", ""))
+        for toleration in accepted
     )
 
 

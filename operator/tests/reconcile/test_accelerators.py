@@ -36,11 +36,10 @@ def test_containers_add_up_and_init_containers_take_turns(spec: dict[str, Any], 
     assert requested({"spec": spec}, GPU) == expected
 
 
-def node(name: str, devices: int, *, cordoned: bool = False, **labels: str) -> dict[str, Any]:
-    found = {key.replace("_", "."): value for key, value in labels.items()}
+def node(name: str, devices: int, product: str = "L4", spec: Any = None, **labels: str) -> dict[str, Any]:
     return {
-        "metadata": {"name": name, "labels": {"nvidia.com/gpu.product": found.pop("product", "L4"), **found}},
-        "spec": {"unschedulable": True} if cordoned else {},
+        "metadata": {"name": name, "labels": {"nvidia.com/gpu.product": product, **labels}},
+        "spec": spec or {},
         "status": {"allocatable": {GPU: str(devices)}},
     }
 
@@ -93,7 +92,30 @@ async def test_devices_spread_over_nodes_do_not_add_up() -> None:
 
 
 async def test_only_nodes_count_that_the_pods_may_use() -> None:
-    nodes = [node("a", 8, cordoned=True), node("b", 4, product="A100"), node("c", 2, pool="x"), node("d", 1)]
+    nodes = [node("a", 8, spec={"unschedulable": True}), node("b", 4, "A100"), node("c", 2, pool="x"), node("d", 1)]
     assert (await counted(nodes, [])).total == 7
     assert (await counted(nodes, [], accelerator={"products": ["A100", "H100"]})).total == 4
     assert (await counted(nodes, [], scheduling={"nodeSelector": {"pool": "x"}})).total == 2
+
+
+@pytest.mark.parametrize(
+    ("taint", "counts"),
+    [
+        ({"key": GPU, "value": "present", "effect": "NoSchedule"}, True),  # what accelerators bring along
+        ({"key": GPU, "effect": "NoExecute"}, False),
+        ({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}, False),
+        ({"key": "dedicated", "value": "a", "effect": "NoSchedule"}, True),
+        ({"key": "dedicated", "value": "b", "effect": "NoSchedule"}, False),
+        ({"key": "dedicated", "value": "b", "effect": "PreferNoSchedule"}, True),
+        ({"key": "spot", "effect": "NoExecute"}, True),
+    ],
+)
+async def test_a_node_counts_whose_taints_the_pods_accept(taint: dict[str, str], counts: bool) -> None:
+    tolerations = [{"key": "dedicated", "value": "a"}, {"key": "spot", "operator": "Exists"}]
+    nodes = [node("a", 2, spec={"taints": [taint]})]
+    assert (await counted(nodes, [], scheduling={"tolerations": tolerations})).total == 2 * counts
+
+
+async def test_a_toleration_without_key_accepts_every_taint() -> None:
+    nodes = [node("a", 2, spec={"taints": [{"key": "any", "effect": "NoExecute"}]})]
+    assert (await counted(nodes, [], scheduling={"tolerations": [{"operator": "Exists"}]})).total == 2
