@@ -51,6 +51,19 @@ class OperatorPod:
         assert found is not None
         return found
 
+    def kill(self) -> str:
+        """Send SIGKILL to the process in its container, from the node; return the pod's name."""
+        pod = self.read()
+        assert pod is not None, "there is no operator to kill"
+        assert pod.container, f"{pod.name} does not run"
+        pid = self.node("crictl", "inspect", "--output=go-template", "--template={{.info.pid}}", pod.container).strip()
+        self.node("kill", "-KILL", pid)
+        return pod.name
+
+    def replace(self, pod: str) -> None:
+        """Let a new pod take the place of a killed one, whose restarts the kubelet would put off ever longer."""
+        self.kubectl("delete", "pod", pod, "-n", OPERATOR_NAMESPACE, "--grace-period=0", "--force")
+
     def restart(self) -> Pod:
         """Replace it in good order, as an upgrade does."""
         self.kubectl("rollout", "restart", *_DEPLOYMENT)
@@ -61,11 +74,17 @@ class OperatorPod:
         """Return its metrics by name, as Prometheus would scrape them."""
         pod = self.wait()
         path = f"/api/v1/namespaces/{OPERATOR_NAMESPACE}/pods/{pod.name}:8081/proxy/metrics"
-        families = text_string_to_metric_families(self.kubectl("get", "--raw", path))
-        found: Samples = {}
-        for sample in (sample for family in families for sample in family.samples):
+        return samples(self.kubectl("get", "--raw", path))
+
+
+def samples(text: str) -> Samples:
+    """Read the Prometheus text format; a metric that has no sample yet is there with none."""
+    found: Samples = {}
+    for family in text_string_to_metric_families(text):
+        found.setdefault(f"{family.name}_total" if family.type == "counter" else family.name, [])
+        for sample in family.samples:
             found.setdefault(sample.name, []).append((dict(sample.labels), sample.value))
-        return found
+    return found
 
 
 def total(samples: Samples, name: str, **labels: str) -> float:
