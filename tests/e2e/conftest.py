@@ -110,12 +110,14 @@ def api(context: str) -> Iterator[Api]:
 
 
 @pytest.fixture(scope="session")
-def mode(request: pytest.FixtureRequest, kubectl: Command, helm: Command, images: dict[str, str]) -> Iterator[Mode]:
+def mode(
+    request: pytest.FixtureRequest, kubectl: Command, helm: Command, images: dict[str, str], audit: AuditLog
+) -> Iterator[Mode]:
     """The operator in cluster mode, or for the parameter `namespaced` in namespaced mode."""
     if getattr(request, "param", None) is None:
         yield ClusterMode(kubectl)
         return
-    with namespaced(kubectl, helm, images) as found:
+    with namespaced(kubectl, helm, images, audit) as found:
         yield found
 
 

@@ -5,17 +5,21 @@ Tests that are marked `core` run in both modes; see `pytest_generate_tests` in c
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from tests.e2e.audit import AuditLog, Request
 from tests.e2e.cluster import Command
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "polyglot-operator"
 OPERATOR_NAMESPACE = "polyglot-system"
+OPERATOR_PODS = ("pods", "-n", OPERATOR_NAMESPACE, "-l", "app.kubernetes.io/name=polyglot-operator")
 SERVED = 12
 """Namespaces of the namespaced mode: one for each core file and each core test that wants one of its own."""
 
@@ -49,10 +53,16 @@ class ClusterMode:
 
 @dataclass(frozen=True)
 class NamespacedMode:
-    """The operator serves a few namespaces, which stay until the mode ends: its roles are in them."""
+    """The operator serves a few namespaces, which stay until the mode ends: its roles are in them.
+
+    `before` is a mark in the audit log before it `started` to.
+    """
 
     kubectl: Command
+    audit: AuditLog
     namespaces: tuple[str, ...]
+    before: int
+    started: datetime
     free: list[str] = field(default_factory=list)
 
     def take(self) -> str:
@@ -63,6 +73,10 @@ class NamespacedMode:
     def give_back(self, namespace: str) -> None:
         """Delete its services, so that their pods leave the node to others."""
         self.kubectl("delete", "polyglotservices", "--all", "-n", namespace)
+
+    def requests(self) -> list[Request]:
+        """Return what the operator has asked of the API server in this mode."""
+        return [request for request in self.audit.since(self.before) if request.time >= self.started]
 
 
 def fresh_namespace(kubectl: Command, prefix: str = "e2e") -> str:
@@ -85,12 +99,15 @@ def install(helm: Command, images: dict[str, str], *options: str) -> str:
 
 
 @contextmanager
-def namespaced(kubectl: Command, helm: Command, images: dict[str, str]) -> Iterator[NamespacedMode]:
+def namespaced(kubectl: Command, helm: Command, images: dict[str, str], audit: AuditLog) -> Iterator[NamespacedMode]:
     """Let the operator serve a few new namespaces and nothing else; afterwards the whole cluster again."""
     names = tuple(fresh_namespace(kubectl, "served") for _ in range(SERVED))
+    before = audit.mark()
     try:
         install(helm, images, "--set", f"watch.namespaces={{{','.join(names)}}}")
-        yield NamespacedMode(kubectl, names, list(names))
+        (pod,) = json.loads(kubectl("get", *OPERATOR_PODS, "-o", "json"))["items"]
+        started = datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
+        yield NamespacedMode(kubectl, audit, names, before, started, list(names))
     finally:
         install(helm, images)
         kubectl("delete", "namespace", *names, "--wait=false")

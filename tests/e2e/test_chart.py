@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import pytest
 import yaml
 
 from polyglot_operator.cluster.kinds import CHILDREN, SERVICE, WATCHED
+from tests.e2e import modes
 from tests.e2e.cluster import Command, CommandError, eventually
-from tests.e2e.services import Service, add_model, declare
+from tests.e2e.modes import CHART
+from tests.e2e.modes import OPERATOR_NAMESPACE as NAMESPACE
+from tests.e2e.services import add_model, declare
 
-CHARTS = Path(__file__).resolve().parents[2] / "charts"
-CHART = str(CHARTS / "polyglot-operator")
-NAMESPACE = "polyglot-system"
 Object = dict[str, Any]
 
 
 def rendered(helm: Command, *options: str) -> list[Object]:
-    text = helm("template", "polyglot-operator", CHART, "-n", NAMESPACE, *options)
+    text = helm("template", "polyglot-operator", str(CHART), "-n", NAMESPACE, *options)
     return [obj for obj in yaml.safe_load_all(text) if obj]
 
 
@@ -45,7 +45,7 @@ def granted(found: list[Object]) -> dict[tuple[str, str], set[str]]:
 
 
 def test_every_chart_is_free_of_complaints(helm: Command) -> None:
-    for chart in sorted(CHARTS.iterdir()):
+    for chart in sorted(CHART.parent.iterdir()):
         assert "0 chart(s) failed" in helm("lint", "--strict", str(chart))
 
 
@@ -124,20 +124,9 @@ def test_tracing_reaches_the_process_by_the_standard_variables(helm: Command) ->
 
 @pytest.fixture
 def install(helm: Command, images: dict[str, str]) -> Iterator[Callable[..., str]]:
-    """Install or upgrade the release as `make install` does; afterwards it is so again, whatever the test did."""
-
-    def run(*options: str) -> str:
-        chosen = (
-            f"image={images['OPERATOR_IMAGE']}",
-            f"images.gateway={images['GATEWAY_IMAGE']}",
-            f"images.inference={images['INFERENCE_IMAGE']}",
-        )
-        sets = [word for choice in chosen for word in ("--set", choice)]
-        command = ("upgrade", "--install", "polyglot-operator", CHART, "-n", NAMESPACE, "--wait", "--timeout", "3m")
-        return helm(*command, *sets, *options, timeout=240)
-
-    yield run
-    run()
+    """Install or upgrade the release; afterwards it is as `make install` leaves it, whatever the test did."""
+    yield partial(modes.install, helm, images)
+    modes.install(helm, images)
 
 
 @pytest.mark.disruptive
@@ -179,23 +168,9 @@ def test_services_and_their_pods_outlive_upgrade_and_removal_of_the_operator(
     assert pods() == before
 
 
-@pytest.mark.disruptive
-def test_deleting_a_service_while_no_operator_runs_leaves_nothing(
-    kubectl: Command, helm: Command, namespace: str, install: Callable[..., str]
-) -> None:
-    add_model(kubectl, namespace)
-    service: Service = declare(kubectl, namespace, "orphan")
-    service.wait("Reconciled", "True")
-    helm("uninstall", "polyglot-operator", "-n", NAMESPACE, "--wait", timeout=180)
-    kubectl("delete", "polyglotservice", "orphan", "-n", namespace, timeout=60)
-    labelled = ("deployments,services,configmaps,serviceaccounts", "-n", namespace, "-l", "polyglot.dev/service=orphan")
-    eventually(lambda: kubectl("get", *labelled, "-o", "name"), lambda found: not found, 60, "no children")
-    install()
-
-
 def test_the_notes_say_when_the_custom_resource_is_missing(context: str) -> None:
     offline = subprocess.run(
-        ["helm", "install", "x", CHART, "--dry-run=client", "-n", NAMESPACE],
+        ["helm", "install", "x", str(CHART), "--dry-run=client", "-n", NAMESPACE],
         capture_output=True,
         text=True,
         timeout=60,

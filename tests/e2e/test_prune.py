@@ -15,7 +15,7 @@ from polyglot_operator.cluster.kinds import CHILDREN, SERVICE, Ref
 from tests.e2e.api import JSON_PATCH, Api
 from tests.e2e.audit import AuditLog
 from tests.e2e.cluster import Command, eventually
-from tests.e2e.modes import OPERATOR_NAMESPACE, fresh_namespace
+from tests.e2e.modes import OPERATOR_NAMESPACE, OPERATOR_PODS, fresh_namespace
 from tests.e2e.services import (
     AUTOSCALING,
     EVERYTHING,
@@ -136,6 +136,25 @@ def test_deleting_a_service_leaves_nothing(
     ours = [r for r in audit.since(mark, service.namespace) if r.is_write and r.name.startswith(service.name)]
     assert [r for r in ours if r.resource not in {"polyglotservices", "events"}] == []
     print(f"{cascade}: {len(there)} objects of {len({obj['kind'] for obj in there})} kinds gone in {seconds:.1f} s")
+
+
+@pytest.mark.disruptive
+def test_deleting_a_service_while_no_operator_runs_leaves_nothing(
+    kubectl: Command, leftovers: Leftovers, module_namespace: str
+) -> None:
+    service = whole(kubectl, module_namespace, "alone")
+    there = leftovers(service)
+    operator = ("deployment/polyglot-operator", "-n", OPERATOR_NAMESPACE)
+    try:
+        kubectl("scale", *operator, "--replicas=0")
+        kubectl("wait", *OPERATOR_PODS, "--for=delete")
+        began = time.monotonic()
+        kubectl("delete", "polyglotservice", service.name, "-n", service.namespace)
+        eventually(lambda: leftovers(service), lambda found: not found, 90, f"nothing left of {service.name}")
+        print(f"{len(there)} objects gone in {time.monotonic() - began:.1f} s, with no operator")
+    finally:
+        kubectl("scale", *operator, "--replicas=1")
+        kubectl("rollout", "status", *operator, "--timeout=90s")
 
 
 def test_children_left_behind_on_purpose_are_taken_up_by_a_new_service_of_the_name(
