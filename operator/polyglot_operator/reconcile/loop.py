@@ -79,6 +79,7 @@ FAILED: Final = Result(failed=True)
 class _PhaseSince:
     phase: MeshPhase
     since: float
+    entered: bool  # by a step of this operator; False for a phase that the service was found in
 
 
 class Loop:
@@ -240,8 +241,9 @@ class Loop:
         current, sidecars = known.phase if known else seen, mesh.Sidecars.among(live)
         phase = mesh.next_phase(current, want, sidecars, settled=settled, accepted=accepted)
         if seen is not None and (known is None or known.phase != phase):
-            self._phases[uid] = _PhaseSince(phase, now)
-        view = MeshView(mode, phase, want, served)
+            self._phases[uid] = known = _PhaseSince(phase, now, entered=known is not None)
+        spreading = known is not None and known.entered and now - known.since < mesh.SETTLE
+        view = MeshView(mode, phase, want, served, spreading=spreading)
         return view, None if view.arrived else mesh.SETTLE
 
     def _facts(self, service: PolyglotService, seen: _Seen, live: Live) -> Facts:

@@ -41,11 +41,15 @@ class MeshView:
     phase: MeshPhase
     wanted: bool
     served: bool
+    spreading: bool = False
+    """Whether the phase is so new that a sidecar may not have got its policies yet."""
 
     @property
     def arrived(self) -> bool:
         """Whether no switch is under way."""
-        return self.phase == (MeshPhase.STRICT if self.wanted else MeshPhase.NONE)
+        if self.wanted:
+            return self.phase is MeshPhase.STRICT and not self.spreading
+        return self.phase is MeshPhase.NONE
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,7 @@ def with_workload(**changed: Any) -> Observed:
         (replace(HEALTHY, mesh=replace(STRICT, served=False)), T.MESH_READY, ("False", R.ISTIO_VANISHED)),
         (replace(HEALTHY, mesh=replace(STRICT, phase=MeshPhase.MUTUAL)), T.MESH_READY, ("False", R.SWITCHING)),
         (replace(HEALTHY, mesh=replace(STRICT, wanted=False)), T.MESH_READY, ("False", R.SWITCHING)),
+        (replace(HEALTHY, mesh=replace(STRICT, spreading=True)), T.MESH_READY, ("False", R.SWITCHING)),
         (
             replace(HEALTHY, mesh=STRICT, workloads=(replace(INFERENCE, without_sidecar=("p",)), GATEWAY)),
             T.MESH_READY,
