@@ -209,8 +209,9 @@ def test_istio_installed_later_is_reported_within_a_minute_and_rolls_nothing(
 def test_istio_removed_is_reported_within_a_minute_and_its_return_heals(
     kubectl: Command, get: Get, model: str, client: ClientPod, istio: Istio
 ) -> None:
-    joined = declare(kubectl, model, "joined", mesh=AUTO)
     required = declare(kubectl, model, "required", mesh=ISTIO)
+    required.wait("Accepted", "True")  # the operator knows of Istio, and Auto will follow it
+    joined = declare(kubectl, model, "joined", mesh=AUTO)
     both = (joined, required)
     for service in both:
         service.wait_ready()
