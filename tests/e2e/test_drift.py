@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ from polyglot_operator.api.groups import FIELD_MANAGER
 from polyglot_operator.cluster.kinds import CHILDREN, Ref
 from polyglot_operator.cluster.ownership import owned_digest, owns
 from tests.e2e.api import APPLY, JSON_PATCH, MERGE, Api
-from tests.e2e.services import ALL_CHILDREN, REPAIR, Object, Service
+from tests.e2e.cluster import Command
+from tests.e2e.services import ALL_CHILDREN, REPAIR, Object, Service, add_model, declare
 
 pytestmark = pytest.mark.core
 
@@ -167,15 +169,19 @@ def existing(api: Api, ref: Ref) -> Object:
     return found
 
 
-def content(obj: Object | None) -> Object:
+def content(obj: Object) -> Object:
     """Return everything that people write in an object, defaults included."""
-    if obj is None:
-        return {}
     metadata = {key: obj["metadata"].get(key) for key in ("labels", "ownerReferences")}
     annotations = obj["metadata"].get("annotations", {})
     metadata["annotations"] = {key: annotations[key] for key in annotations if not key.startswith("deployment.")}
     rest = {key: value for key, value in obj.items() if key not in {"metadata", "status"}}
     return {"metadata": metadata, **rest}
+
+
+def written(api: Api, ref: Ref) -> Object:
+    """Return the content of an object, empty while there is none."""
+    found = api.get(ref)
+    return {} if found is None else content(found)
 
 
 def edit(api: Api, ref: Ref, path: str, value: Any) -> Object:
@@ -221,7 +227,24 @@ def test_an_edit_by_hand_is_undone(api: Api, meshed: Service, repairs: Repairs, 
     ref = reference(meshed, child)
     before = content(existing(api, ref))
     assert edit(api, ref, path, EDITS[child][path]) != before
-    repairs.wait(f"{child} {path}", lambda: content(api.get(ref)), before)
+    repairs.wait(f"{child} {path}", partial(written, api, ref), before)
+
+
+def test_an_edited_pin_does_not_lead_a_service_out_of_the_mesh(
+    kubectl: Command, api: Api, module_namespace: str, repairs: Repairs
+) -> None:
+    """Mode Auto follows the annotation that pins its decision, so that one must not be enough."""
+    add_model(kubectl, module_namespace)
+    service = declare(kubectl, module_namespace, "pinned", mesh={"mode": "Auto"})
+    service.wait_ready()
+    strict = reference(service, "PeerAuthentication/pinned-inference")
+    for child in ("Deployment/pinned-gateway", "Deployment/pinned-inference"):
+        ref = reference(service, child)
+        before = content(existing(api, ref))
+        assert edit(api, ref, "/metadata/annotations/polyglot.dev~1mesh", "None") != before
+        repairs.wait(f"{child} mesh annotation", partial(written, api, ref), before)
+        assert existing(api, strict)["spec"]["mtls"] == {"mode": "STRICT"}
+    kubectl("delete", "polyglotservice", service.name, "-n", service.namespace)
 
 
 @pytest.mark.parametrize("child", SEIZURES)
@@ -231,7 +254,7 @@ def test_a_field_that_another_manager_takes_by_force_is_taken_back(
     ref = reference(meshed, child)
     before = content(existing(api, ref))
     assert apply_as_another(api, ref, **SEIZURES[child]) != before
-    repairs.wait(f"{child} seized", lambda: content(api.get(ref)), before)
+    repairs.wait(f"{child} seized", partial(written, api, ref), before)
 
 
 @pytest.mark.parametrize("child", [next(c for c in EDITS if c.startswith(f"{kind}/")) for kind in KINDS])
@@ -250,7 +273,7 @@ def test_what_others_wrote_on_a_child_outlives_its_repair(
     with_theirs = apply_as_another(api, ref, metadata=metadata, **injected.get(ref.kind.name, {}))
     path, value = next(iter(EDITS[child].items()))
     assert edit(api, ref, path, value) != with_theirs
-    repairs.wait(f"{child} with fields of others", lambda: content(api.get(ref)), with_theirs)
+    repairs.wait(f"{child} with fields of others", partial(written, api, ref), with_theirs)
 
 
 def test_replicas_under_an_autoscaler_outlive_the_repair_of_their_deployment(
@@ -261,6 +284,6 @@ def test_replicas_under_an_autoscaler_outlive_the_repair_of_their_deployment(
     assert scaled["spec"]["replicas"] == 2, scaled
     before = content(existing(api, ref))
     assert edit(api, ref, f"{CONTAINER}/livenessProbe", REMOVED) != before
-    repairs.wait("Deployment/whole-inference at 2 replicas", lambda: content(api.get(ref)), before)
+    repairs.wait("Deployment/whole-inference at 2 replicas", partial(written, api, ref), before)
     assert not owns(existing(api, ref), ("spec", "replicas"), FIELD_MANAGER)
     api.send("PATCH", f"{ref.path}/scale", {"spec": {"replicas": 1}}, MERGE)

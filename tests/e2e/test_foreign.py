@@ -29,7 +29,7 @@ CONTENT: dict[str, Object] = {
 }
 """What a foreign object of each kind may hold; the kinds stand for all in which a takeover could hurt."""
 SERVICE_NAME = "kubernetes.io/service-name"
-NEAR_THE_REPAIR = tuple(0.14 + 0.01 * step for step in range(16))
+NEAR_THE_REPAIR = tuple(0.1 + 0.01 * step for step in range(20))
 """Seconds after a deletion around which the operator, which waits 0.2 s for more events, looks and then applies."""
 
 

@@ -53,9 +53,13 @@ def has_sidecar(pod: Mapping[str, Any]) -> bool:
 
 
 def pinned_mode(live: Mapping[Ref, Child]) -> str | None:
-    """Return the decision that the Deployments carry, `Istio` or `None`; None for a service that has none yet."""
-    annotations = (child.view["metadata"]["annotations"] for ref, child in live.items() if ref.kind == DEPLOYMENT)
-    return next((found[names.MESH_ANNOTATION] for found in annotations if names.MESH_ANNOTATION in found), None)
+    """Return the decision that the Deployments carry, `Istio` or `None`; None for a service that has none yet.
+
+    One that says `Istio` is enough: else an edit of one annotation would lead the service out of the mesh.
+    """
+    annotations = [child.view["metadata"]["annotations"] for ref, child in live.items() if ref.kind == DEPLOYMENT]
+    pinned = {found[names.MESH_ANNOTATION] for found in annotations if names.MESH_ANNOTATION in found}
+    return "Istio" if "Istio" in pinned else next(iter(pinned), None)
 
 
 def wanted(mode: str, pinned: str | None, served: bool) -> bool:

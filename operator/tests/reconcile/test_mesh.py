@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import pytest
 
 from polyglot_operator.build.facts import MeshPhase
-from polyglot_operator.reconcile.mesh import Sidecars, has_sidecar, next_phase, wanted
+from polyglot_operator.cluster.inventory import Inventory, Key
+from polyglot_operator.reconcile.mesh import Sidecars, has_sidecar, next_phase, pinned_mode, wanted
 
 P = MeshPhase
 NO_PODS, NONE, MIXED, ALL = Sidecars(0, 0), Sidecars(0, 2), Sidecars(1, 2), Sidecars(2, 2)
@@ -27,6 +31,32 @@ def test_auto_follows_the_cluster_once_and_its_pin_ever_after(
     mode: str, pinned: str | None, served: bool, expected: bool
 ) -> None:
     assert wanted(mode, pinned, served) is expected
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("Istio", "Istio", "Istio"),
+        ("None", "None", "None"),
+        ("Istio", "None", "Istio"),
+        ("None", "Istio", "Istio"),
+        (None, "Istio", "Istio"),
+        (None, "None", "None"),
+        (None, None, None),
+    ],
+)
+def test_one_edited_pin_does_not_lead_out_of_the_mesh(
+    gateway: dict[str, dict[str, Any]], one: str | None, other: str | None, expected: str | None
+) -> None:
+    inventory = Inventory()
+    for component, pin in (("inference", one), ("gateway", other)):
+        deployment = copy.deepcopy(gateway["Deployment"])
+        deployment["metadata"]["name"] = f"s-{component}"
+        deployment["metadata"]["annotations"] = {} if pin is None else {"polyglot.dev/mesh": pin}
+        inventory.put(deployment)
+    live = inventory.children(Key(gateway["Deployment"]["metadata"]["namespace"], "s"))
+    assert len(live) == 2
+    assert pinned_mode(live) == expected
 
 
 @pytest.mark.parametrize(
