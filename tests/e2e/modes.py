@@ -20,7 +20,7 @@ from tests.e2e.cluster import Command
 CHART = Path(__file__).resolve().parents[2] / "charts" / "polyglot-operator"
 OPERATOR_NAMESPACE = "polyglot-system"
 OPERATOR_PODS = ("pods", "-n", OPERATOR_NAMESPACE, "-l", "app.kubernetes.io/name=polyglot-operator")
-SERVED = 12
+SERVED = 16
 """Namespaces of the namespaced mode: one for each core file and each core test that wants one of its own."""
 
 
