@@ -7,12 +7,12 @@ import uuid
 import pytest
 
 from tests.e2e.cluster import Command, eventually
+from tests.e2e.operator_pod import OperatorPod
 from tests.e2e.services import REPAIR, SMALL, Get, Object, Service, add_model, declare
 
 Transition = tuple[str, str, str]
 """Action, reason and type of an event: the condition, its new reason, Normal or Warning."""
 
-OPERATOR = ("-n", "polyglot-system", "deployment/polyglot-operator")
 NEEDS_SECRET: Object = {
     "inference": {
         "resources": SMALL,
@@ -101,7 +101,9 @@ def test_each_transition_is_one_event_and_a_state_that_lasts_makes_none(
 
 
 @pytest.mark.disruptive
-def test_a_restart_of_the_operator_repeats_no_event(kubectl: Command, get: Get, namespace: str) -> None:
+def test_a_restart_of_the_operator_repeats_no_event(
+    kubectl: Command, get: Get, namespace: str, operator_pod: OperatorPod
+) -> None:
     add_model(kubectl, namespace)
     services = [declare(kubectl, namespace, "calm"), declare(kubectl, namespace, "troubled", **NEEDS_SECRET)]
     calm, troubled = services
@@ -110,8 +112,7 @@ def test_a_restart_of_the_operator_repeats_no_event(kubectl: Command, get: Get, 
     assert_told(get, calm, [("Available", "Available", "Normal"), ("Ready", "Ready", "Normal")])
     assert_told(get, troubled, [("Available", "ContainerConfigInvalid", "Warning")])
     before = [told(get, service) for service in services]
-    kubectl("rollout", "restart", *OPERATOR)
-    kubectl("rollout", "status", *OPERATOR, "--timeout=120s")
+    operator_pod.restart()
     for service in services:
         reconcile_again(kubectl, get, service, 2)
     assert [told(get, service) for service in services] == before

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests.e2e.cluster import Command, eventually
+from tests.e2e.operator_pod import OperatorPod, Pod
 from tests.e2e.services import EXAMPLES, SMALL, Get, Object, Service, add_model, children, declare
 
 TOLD = 30.0
@@ -163,21 +164,14 @@ def ready_pods(service: Service) -> set[str]:
     }
 
 
-def operators(get: Get) -> dict[str, int]:
-    """Return how often the operator's pods were restarted, by uid."""
-    pods = get("pods", "-n", "polyglot-system", "-l", "app.kubernetes.io/name=polyglot-operator")["items"]
-    return {pod["metadata"]["uid"]: sum(c["restartCount"] for c in pod["status"]["containerStatuses"]) for pod in pods}
+@pytest.fixture(scope="module")
+def operator_before(operator_pod: OperatorPod) -> Pod:
+    """The operator's pod before anything went wrong."""
+    return operator_pod.wait()
 
 
 @pytest.fixture(scope="module")
-def operator_before(get: Get) -> dict[str, int]:
-    return operators(get)
-
-
-@pytest.fixture(scope="module")
-def running(
-    kubectl: Command, get: Get, module_namespace: str, operator_before: dict[str, int]
-) -> Iterator[dict[str, Service]]:
+def running(kubectl: Command, module_namespace: str, operator_before: Pod) -> Iterator[dict[str, Service]]:
     """A service for each case, all of them Ready."""
     add_model(kubectl, module_namespace)
     for given in GIVEN:
@@ -272,8 +266,13 @@ def test_a_failure_that_lasts_is_not_written_again_however_it_is_worded(
 
 
 @pytest.fixture(scope="module")
-def healed(
-    kubectl: Command, get: Get, told: dict[str, Told], running: dict[str, Service], operator_before: dict[str, int]
+def healed(  # noqa: PLR0917
+    kubectl: Command,
+    get: Get,
+    told: dict[str, Told],
+    running: dict[str, Service],
+    operator_pod: OperatorPod,
+    operator_before: Pod,
 ) -> dict[str, float]:
     """Put every case right; return the seconds until each was Ready again, by the same process of the operator."""
     namespace = running[CASES[0].name].namespace
@@ -291,7 +290,7 @@ def healed(
             name = body["metadata"]["name"]
             if name not in found and conditions(body).get("Ready", {}).get("status") == "True":
                 found[name] = time.monotonic() - fixed[name]
-    assert operators(get) == operator_before
+    assert operator_pod.read() == operator_before
     return found
 
 
@@ -305,6 +304,7 @@ def test_the_fix_heals_without_a_restart_of_the_operator(
         assert ready_pods(running[case.name]) == told[case.name].ran
 
 
+@pytest.mark.core
 def test_a_missing_source_is_told_and_heals_and_what_runs_keeps_running(
     kubectl: Command, get: Get, namespace: str
 ) -> None:
@@ -326,6 +326,7 @@ def test_a_missing_source_is_told_and_heals_and_what_runs_keeps_running(
     assert {pod["metadata"]["uid"] for pod in service.pods("inference")} == running
 
 
+@pytest.mark.core
 def test_a_model_that_fails_to_load_is_told_in_the_servers_words(kubectl: Command, namespace: str) -> None:
     kubectl("create", "configmap", "broken", "-n", namespace, "--from-literal=model.onnx=no model")
     service = declare(kubectl, namespace, "broken", source="broken")
@@ -343,6 +344,7 @@ def test_a_model_that_fails_to_load_is_told_in_the_servers_words(kubectl: Comman
     service.wait_ready()
 
 
+@pytest.mark.core
 def test_pods_that_a_quota_refuses_are_told_and_come_when_it_is_raised(kubectl: Command, namespace: str) -> None:
     add_model(kubectl, namespace)
     kubectl("create", "quota", "tight", "--hard=pods=0", "-n", namespace)
