@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from polyglot_operator.cluster.kinds import CHILDREN, SERVICE, WATCHED
+from polyglot_operator.cluster.kinds import CHILDREN, PRUNABLE, SERVICE, WATCHED
 from tests.e2e import modes
 from tests.e2e.cluster import Command, CommandError, eventually
 from tests.e2e.modes import CHART
@@ -63,10 +63,10 @@ def test_cluster_mode_has_one_cluster_role_and_namespaced_mode_none(helm: Comman
 def test_roles_hold_exactly_what_is_used_and_no_wildcard(helm: Command) -> None:
     role = rules(rendered(helm), "ClusterRole")
     assert "*" not in yaml.safe_dump(role)
-    child = {"get", "list", "watch", "create", "patch", "delete"}
+    child = {"get", "list", "watch", "create", "patch"}
     seen = {"list", "watch"}
     expected = {(kind.group, kind.plural): seen for kind in WATCHED} | {
-        (kind.group, kind.plural): child for kind in CHILDREN
+        (kind.group, kind.plural): child | ({"delete"} if kind in PRUNABLE else set()) for kind in CHILDREN
     }
     expected |= {
         (SERVICE.group, SERVICE.plural): seen,

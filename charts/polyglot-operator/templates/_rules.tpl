@@ -9,16 +9,17 @@ kinds with those that the operator builds.
 - apiGroups: [polyglot.dev]
   resources: [polyglotservices/status]
   verbs: [patch]
-# Children: found by watch, asked for by name before the first apply, applied, and pruned.
+# Children: found by watch, asked for by name before the first apply, and applied. Deleted by the garbage collector alone.
 - apiGroups: [""]
   resources: [configmaps, serviceaccounts, services]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, list, watch, create, patch]
 - apiGroups: [apps]
   resources: [deployments]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, list, watch, create, patch]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, list, watch, create, patch]
+# Children that a spec may cease to ask for: pruned as well.
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]
   verbs: [get, list, watch, create, patch, delete]

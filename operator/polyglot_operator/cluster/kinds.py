@@ -66,6 +66,8 @@ CHILDREN: Final = (
     Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
     Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
 )
+# What a spec may cease to ask for. The others a service has for as long as it lives, so nobody may delete them for it.
+PRUNABLE: Final = frozenset(kind for kind in CHILDREN if kind.is_mesh or kind.name == "HorizontalPodAutoscaler")
 WATCHED: Final = (*CHILDREN, REPLICA_SET, POD)
 _BY_NAME: Final = {(kind.api_version, kind.name): kind for kind in (SERVICE, *WATCHED, VOLUME_CLAIM, NODE, EVENT)}
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from polyglot_operator.cluster import ownership
 from polyglot_operator.cluster.inventory import Child
-from polyglot_operator.cluster.kinds import CHILDREN, DEPLOYMENT, Kind, Ref
+from polyglot_operator.cluster.kinds import CHILDREN, DEPLOYMENT, PRUNABLE, Kind, Ref
 
 Object = dict[str, Any]
 
@@ -66,7 +66,7 @@ def plan(
     surplus = [
         Step(Action.DELETE, ref, "is no longer declared", uid=child.uid)
         for ref, child in live.items()
-        if ref.kind in known and ref not in wanted and _is_ours(child, owner_uid) and not child.deleting
+        if ref.kind in known & PRUNABLE and ref not in wanted and _is_ours(child, owner_uid) and not child.deleting
     ]
     steps = [step for step in surplus if step.ref.kind == HPA]
     for ref, obj in wanted.items():

@@ -85,17 +85,21 @@ def test_an_object_that_the_api_server_stores_in_another_form_is_applied_once() 
 @pytest.mark.parametrize(
     ("changed", "expected"),
     [
-        ({}, [(Action.DELETE, "Service x")]),
+        ({}, [(Action.DELETE, "PeerAuthentication x")]),
         ({"owner": "someone-else"}, []),
         ({"owner": None, "applied": False}, []),
-        ({"owner": None}, [(Action.DELETE, "Service x")]),
+        ({"owner": None}, [(Action.DELETE, "PeerAuthentication x")]),
         ({"deleting": True}, []),
     ],
 )
 def test_only_what_is_ours_and_still_there_is_pruned(
     changed: dict[str, Any], expected: list[tuple[Action, str]]
 ) -> None:
-    assert steps([], [existing(SERVICE, **changed)]) == expected
+    assert steps([], [existing(POLICY, **changed)]) == expected
+
+
+def test_what_a_service_always_has_is_never_pruned() -> None:
+    assert steps([], [existing(SERVICE), existing(wanted("Deployment")), existing(wanted("ConfigMap"))]) == []
 
 
 def test_pods_and_replica_sets_are_never_pruned() -> None:
