@@ -63,6 +63,14 @@ def sidecars(service: Service) -> list[bool]:
     ]
 
 
+def wait_until_routed(client: ClientPod, service: Service) -> None:
+    """Wait until kube-proxy knows the pods of a service that has just become Ready."""
+    script = (
+        f"import urllib.request; urllib.request.urlopen({service.infer_url('digits')!r}.rpartition('/')[0] + '/ready')"
+    )
+    eventually(lambda: client.python(script), lambda _: True, 15, f"a route to {service.name}")
+
+
 def operator_pod(get: Get) -> dict[str, Any]:
     """Return the operator's only pod."""
     (pod,) = get("pods", "-n", "polyglot-system", "-l", "app.kubernetes.io/name=polyglot-operator")["items"]
@@ -100,6 +108,7 @@ def test_mode_auto_runs_plain_without_istio_and_says_so(
     owned = get(",".join(PLAIN_KINDS), "-n", model, "-l", "polyglot.dev/service=plain")["items"]
     assert names(owned) == {f"{kind}/plain-{part}" for kind in PLAIN_KINDS for part in ("gateway", "inference")}
     assert sidecars(service) == [False, False]
+    wait_until_routed(client, service)
     assert_predicts_as_onnx_runtime(client, service)
     print(f"{len(owned)} children, 0 sidecars, predictions as ONNX Runtime's; capabilities {capabilities}")
 
@@ -139,6 +148,7 @@ def test_what_runs_keeps_running_when_its_spec_is_refused(
 
     service = changed(AUTO, replicas=1)
     service.wait_ready()
+    wait_until_routed(client, service)
     before = running(get, service)
     for mesh in (ISTIO, MESH_ONLY):
         changed(mesh, replicas=2)
@@ -199,6 +209,7 @@ def test_istio_installed_later_is_reported_within_a_minute_and_rolls_nothing(
     ours = [request for request in audit.since(mark, model) if request.is_write and request.name.startswith("plain")]
     assert {f"{request.resource}/{request.subresource}" for request in ours} <= {"polyglotservices/status", "events/"}
     assert operator_pod(get)["metadata"]["uid"] == operator
+    wait_until_routed(client, waiting)
     for service in (plain, waiting):
         assert_predicts_as_onnx_runtime(client, service)
     print(f"reported after {reported:.1f} s; 0 pods rolled, {len(ours)} writes, all of them status and events")
@@ -217,6 +228,7 @@ def test_istio_removed_is_reported_within_a_minute_and_its_return_heals(
         service.wait_ready()
         service.wait("MeshReady", "True", "SidecarsReady")
         assert sidecars(service) == [True, True]
+        wait_until_routed(client, service)
     before = [running(get, service) for service in both]
 
     istio.remove()
