@@ -1,8 +1,8 @@
 """Which of Istio's objects a service has in each phase of its way into and out of the mesh.
 
-The order was found on a real cluster: behind a mutual-TLS rule a mixed set of pods fails every other call, and without
-the rule a strict headless Service refuses the gateway's plaintext. So the rule comes after the last sidecar, and
-strictness, with the policy that asks for the gateway's identity, after the rule.
+The order was found on a real cluster: behind a mutual-TLS rule a mixed set of pods fails every other call, and a strict
+headless Service refuses the gateway's plaintext. So the rule says plaintext until the last sidecar is there, and
+strictness, with the policy that asks for the gateway's identity, comes after mutual TLS.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def build(subject: Subject) -> list[Object]:
         return []
     return [
         *(peer_authentication.build(subject, component) for component in Component),
-        *([destination_rule.build(subject)] if phase.mutual_tls else []),
+        destination_rule.build(subject),
         virtual_service.build(subject),
         *([authorization_policy.build(subject)] if phase is MeshPhase.STRICT else []),
         *telemetry.build(subject),

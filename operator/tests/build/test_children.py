@@ -196,26 +196,28 @@ def test_every_mounted_volume_exists_under_a_valid_name(spec: dict[str, Any], kn
         assert len(set(volumes)) == len(volumes)
 
 
+SWITCHING = {"PeerAuthentication", "VirtualService", "DestinationRule"}
+
+
 @pytest.mark.parametrize(
-    ("phase", "kinds_there", "modes", "sidecars"),
+    ("phase", "kinds_there", "modes", "tls", "sidecars"),
     [
-        (MeshPhase.NONE, set(), set(), "false"),
-        (MeshPhase.PERMISSIVE, {"PeerAuthentication", "VirtualService"}, {"PERMISSIVE"}, "true"),
-        (MeshPhase.MUTUAL, {"PeerAuthentication", "VirtualService", "DestinationRule"}, {"PERMISSIVE"}, "true"),
-        (
-            MeshPhase.STRICT,
-            {"PeerAuthentication", "VirtualService", "DestinationRule", "AuthorizationPolicy"},
-            {"STRICT", "PERMISSIVE"},
-            "true",
-        ),
-        (MeshPhase.LEAVING, {"PeerAuthentication", "VirtualService"}, {"PERMISSIVE"}, "false"),
+        (MeshPhase.NONE, set(), set(), [], "false"),
+        (MeshPhase.PERMISSIVE, SWITCHING, {"PERMISSIVE"}, ["DISABLE"], "true"),
+        (MeshPhase.MUTUAL, SWITCHING, {"PERMISSIVE"}, ["ISTIO_MUTUAL"], "true"),
+        (MeshPhase.STRICT, {*SWITCHING, "AuthorizationPolicy"}, {"STRICT", "PERMISSIVE"}, ["ISTIO_MUTUAL"], "true"),
+        (MeshPhase.LEAVING, SWITCHING, {"PERMISSIVE"}, ["DISABLE"], "false"),
     ],
 )
-def test_mesh_objects_follow_the_phase(phase: MeshPhase, kinds_there: set[str], modes: set[str], sidecars: str) -> None:
+def test_mesh_objects_follow_the_phase(
+    phase: MeshPhase, kinds_there: set[str], modes: set[str], tls: list[str], sidecars: str
+) -> None:
     built = build(MINIMAL, dataclasses.replace(FACTS, mesh=phase))
     mesh = [child for child in built if ".istio.io/" in child["apiVersion"]]
     assert {child["kind"] for child in mesh} == kinds_there
     assert {child["spec"]["mtls"]["mode"] for child in mesh if child["kind"] == "PeerAuthentication"} == modes
+    rules = [child["spec"]["trafficPolicy"] for child in mesh if child["kind"] == "DestinationRule"]
+    assert [rule["tls"]["mode"] for rule in rules] == tls
     for deployment in deployments(built).values():
         assert deployment["spec"]["template"]["metadata"]["labels"][names.SIDECAR_LABEL] == sidecars
 
