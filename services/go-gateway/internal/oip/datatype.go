@@ -167,6 +167,9 @@ func writeFloat(dst []byte, value float64, bits int) ([]byte, error) {
 	if math.IsNaN(value) || math.IsInf(value, 0) {
 		return dst, fmt.Errorf("is %v, which JSON cannot say", value)
 	}
+	if value == 0 && math.Signbit(value) {
+		return append(dst, "-0.0"...), nil // -0 is an integer to most readers of JSON, and loses its sign
+	}
 	return strconv.AppendFloat(dst, value, 'g', -1, bits), nil
 }
 

@@ -36,7 +36,7 @@ func TestAppendWritesEveryDatatype(t *testing.T) {
 		"INT32":                     {"INT32", []int64{2}, raw(t, []int32{math.MinInt32, math.MaxInt32}), "[-2147483648,2147483647]"},
 		"INT64 exactly":             {"INT64", []int64{2}, raw(t, []int64{math.MinInt64, 1<<53 + 1}), "[-9223372036854775808,9007199254740993]"},
 		"FP32 in its shortest form": {"FP32", []int64{4}, raw(t, []float32{0.1, 1, 1e-7, 3.4028235e38}), "[0.1,1,1e-07,3.4028235e+38]"},
-		"FP64 in its shortest form": {"FP64", []int64{3}, raw(t, []float64{0.1, 1e21, math.Copysign(0, -1)}), "[0.1,1e+21,-0]"},
+		"FP64 in its shortest form": {"FP64", []int64{3}, raw(t, []float64{0.1, 1e21, math.Copysign(0, -1)}), "[0.1,1e+21,-0.0]"},
 		"BYTES as escaped text":     {"BYTES", []int64{3}, []byte("\x00\x00\x00\x00" + "\x03\x00\x00\x00é\x00" + "\x06\x00\x00\x00\"\\\n\r\t\x7f"), "[\"\",\"é\\u0000\",\"\\\"\\\\\\n\\r\\t\x7f\"]"},
 		"dimensions flat":           {"INT8", []int64{2, 2}, []byte{1, 2, 3, 4}, "[1,2,3,4]"},
 		"a scalar":                  {"INT8", nil, []byte{7}, "[7]"},
