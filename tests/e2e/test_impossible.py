@@ -185,20 +185,21 @@ def running(kubectl: Command, module_namespace: str, operator_before: Pod) -> It
 
 @pytest.fixture(scope="module")
 def told(kubectl: Command, get: Get, running: dict[str, Service]) -> dict[str, Told]:
-    """Make every edit, and wait for what is told about it for as long as it may take."""
+    """Make every edit; return what was told about it, for those where that was what is wrong."""
     namespace = running[CASES[0].name].namespace
     ran = {name: ready_pods(service) for name, service in running.items()}
     edited = {}
     for case in CASES:
         declare(kubectl, namespace, case.name, **case.edit)
         edited[case.name] = time.monotonic()
+    reasons = {case.name: case.reason for case in CASES}
     found: dict[str, Told] = {}
     deadline = time.monotonic() + 2 * TOLD
     while len(found) < len(CASES) and time.monotonic() < deadline:
         for body in get("polyglotservices", "-n", namespace)["items"]:
             name, seen = body["metadata"]["name"], conditions(body)
             ready = seen.get("Ready", {})
-            if name not in found and ready.get("status") == "False" and ready["reason"] != "RollingOut":
+            if name not in found and ready.get("status") == "False" and ready["reason"] == reasons.get(name):
                 runs = ready_pods(running[name])
                 seconds = time.monotonic() - edited[name]
                 found[name] = Told(seconds, ready, seen["Available"]["status"], ran[name], runs)
@@ -209,9 +210,9 @@ def told(kubectl: Command, get: Get, running: dict[str, Service]) -> dict[str, T
 def test_an_edit_that_can_not_be_honoured_is_told_within_30_s_and_what_runs_keeps_running(
     case: Case, told: dict[str, Told]
 ) -> None:
+    assert case.name in told, f"{case.reason} was not told within {2 * TOLD:g} s"
     seen = told[case.name]
-    print(f"{case.name}: {seen.ready['reason']} after {seen.seconds:.1f} s: {seen.ready['message']}")
-    assert seen.ready["reason"] == case.reason
+    print(f"{case.name}: {case.reason} after {seen.seconds:.1f} s: {seen.ready['message']}")
     assert [words for words in case.words if words not in seen.ready["message"]] == []
     assert seen.seconds < TOLD
     assert seen.available == "True"
@@ -288,7 +289,7 @@ def healed(  # noqa: PLR0917
     while len(found) < len(CASES) and time.monotonic() < deadline:
         for body in get("polyglotservices", "-n", namespace)["items"]:
             name = body["metadata"]["name"]
-            if name not in found and conditions(body).get("Ready", {}).get("status") == "True":
+            if name in fixed and name not in found and conditions(body).get("Ready", {}).get("status") == "True":
                 found[name] = time.monotonic() - fixed[name]
     assert operator_pod.read() == operator_before
     return found
@@ -298,6 +299,7 @@ def healed(  # noqa: PLR0917
 def test_the_fix_heals_without_a_restart_of_the_operator(
     case: Case, told: dict[str, Told], healed: dict[str, float], running: dict[str, Service]
 ) -> None:
+    assert case.name in healed, "not Ready within 300 s"
     remedy = "the edit was taken back" if case.missing is None else f"the {case.missing['kind']} was created"
     print(f"{case.name}: Ready {healed[case.name]:.1f} s after {remedy}")
     if case.missing is None:

@@ -104,7 +104,7 @@ def test_a_gateway_for_the_mesh_only_refuses_outside_clients_and_changes_without
     for clients, expected in (("Any", True), ("MeshOnly", False)):
         began = time.monotonic()
         switch(clients)
-        eventually(lambda: answers(outsider, service), (expected, expected).__eq__, 30, clients)
+        eventually(lambda: answers(outsider, service), (expected, expected).__eq__, 10, clients)
         print(
             f"clients {clients}: outside clients are {'served' if expected else 'refused'} after "
             f"{time.monotonic() - began:.1f} s"

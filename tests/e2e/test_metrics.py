@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.clients import ClientPod, ClientPods
 from tests.e2e.cluster import Command
 from tests.e2e.services import Service, add_model, assert_predicts_as_onnx_runtime, declare
+
+OPERATIONS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
+(_CONFIGURATION,) = re.findall(r"```yaml\n(scrape_configs:.*?)```", OPERATIONS.read_text(), re.DOTALL)
+PODS, OPERATOR = yaml.safe_load(_CONFIGURATION)["scrape_configs"]
+"""The jobs that docs/operations.md gives for the pods and for the operator."""
 
 ACCEPT = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
 """What Prometheus asks for."""
@@ -56,11 +64,23 @@ print(urllib.request.urlopen(request, timeout=10).read().decode())
     return found
 
 
-def annotated(pod: dict[str, Any]) -> str:
-    """Return where a pod's annotations send a scraper."""
-    notes = pod["metadata"]["annotations"]
-    assert notes["prometheus.io/scrape"] == "true"
-    return f"http://{pod['status']['podIP']}:{notes['prometheus.io/port']}{notes['prometheus.io/path']}"
+def target(pod: dict[str, Any]) -> str:
+    """Return where the documented configuration sends a Prometheus for a pod, as relabelling has it.
+
+    https://prometheus.io/docs/prometheus/latest/configuration/configuration/#relabel_config
+    """
+    metadata = pod["metadata"]
+    labels = {"__metrics_path__": "/metrics", "__meta_kubernetes_pod_ip": pod["status"]["podIP"]}
+    for key, value in metadata["annotations"].items():
+        labels["__meta_kubernetes_pod_annotation_" + re.sub(r"\W", "_", key)] = value
+    for rule in PODS["relabel_configs"]:
+        value = ";".join(labels.get(name, "") for name in rule["source_labels"])
+        match = re.fullmatch(rule.get("regex", "(.*)"), value)
+        if rule.get("action") == "keep":
+            assert match, f"{metadata['name']} is not scraped: {rule}"
+        elif match:
+            labels[rule["target_label"]] = match.expand(rule.get("replacement", "$1").replace("$", "\\"))
+    return f"http://{labels['__address__']}{labels['__metrics_path__']}"
 
 
 @pytest.mark.parametrize("component", ["gateway", "inference"])
@@ -68,7 +88,7 @@ def test_metrics_are_scraped_from_outside_the_mesh_by_the_pods_annotations(
     component: str, service: Service, prometheus: ClientPod
 ) -> None:
     (pod,) = service.pods(component)
-    url, meshed = annotated(pod), service.name == "with-istio"
+    url, meshed = target(pod), service.name == "with-istio"
     found = scrape(prometheus, url)
     assert found.keys() >= OWN[component] | (SIDECARS if meshed else set())
     assert found[f"polyglot_{component}_requests_total"] >= 1
@@ -84,7 +104,7 @@ urllib.request.urlopen("http://{pod["status"]["podIP"]}:{port}/metrics", timeout
 
 
 def test_the_operators_metrics_are_scraped_from_its_service(prometheus: ClientPod, digits: Service) -> None:
-    found = scrape(prometheus, "http://polyglot-operator-metrics.polyglot-system.svc.cluster.local:8081/metrics")
+    found = scrape(prometheus, f"http://{OPERATOR['static_configs'][0]['targets'][0]}/metrics")
     expected = {
         "polyglot_services",
         "polyglot_apply_total",
