@@ -75,6 +75,8 @@ lock:  ## Resolve all dependencies again and write the lock files
 	for package in operator services/python-inference; do \
 	  $(LOCK) $$package/pyproject.toml -c requirements.lock -o $$package/requirements.lock; \
 	done
+	$(LOCK) --no-deps --group pyproject.toml:triton -o tests/conformance/locks/triton.lock
+	for peer in mlserver kserve; do $(LOCK) --group pyproject.toml:$$peer -o tests/conformance/locks/$$peer.lock; done
 
 generate: venv  ## Regenerate CRD, reference docs and protobuf code from their sources
 	$(PY) -m polyglot_operator.api.generate
@@ -111,6 +113,10 @@ test-unit: venv  ## Pure tests of every package and module; seconds
 
 test-component: venv  ## The real gateway and the real inference server over a socket
 	pytest tests/component --junitxml=$(REPORTS)/component-all.xml
+
+.PHONY: conformance
+conformance: venv  ## Triton's and KServe's clients against gateway, server, a real Triton, MLServer and KServe; writes the table
+	$(PY) -m tests.conformance.run
 
 test-cluster: install  ## Everything on the kind cluster
 	pytest tests/e2e --junitxml=$(REPORTS)/cluster-all.xml

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,9 +55,10 @@ class Process:
 
 
 @contextmanager
-def running(command: list[str], log: Path) -> Iterator[Process]:
-    """Run a program for the length of a block; it is stopped at the end if it still runs."""
-    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT) as popen:
+def running(command: list[str], log: Path, environment: Mapping[str, str] | None = None) -> Iterator[Process]:
+    """Run a program, with additions to the environment, for the length of a block; at the end it is stopped."""
+    env = {**os.environ, **(environment or {})}
+    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=env) as popen:
         process = Process(popen, log)
         try:
             yield process
@@ -65,17 +67,26 @@ def running(command: list[str], log: Path) -> Iterator[Process]:
                 process.stop()
 
 
+def wait_until(condition: Callable[[], bool], processes: Sequence[Process], what: str = "ready") -> None:
+    """Wait until a condition holds; fail with the programs' output when one of them ends or it takes too long."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and all(process.popen.poll() is None for process in processes):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"not {what}:\n" + "\n".join(process.printed() for process in processes))
+
+
 def wait_for(process: Process, url: str) -> None:
     """Wait until a URL answers 200; fail with the program's output when it ends or takes too long."""
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.popen.poll() is None:
+
+    def answers() -> bool:
         try:
-            if call(url, timeout=2).status == 200:
-                return
+            return call(url, timeout=2).status == 200
         except OSError:
-            pass  # not listening yet
-        time.sleep(0.1)
-    raise AssertionError(f"{url} did not answer 200:\n{process.printed()}")
+            return False  # not listening yet
+
+    wait_until(answers, [process], f"answering 200 at {url}")
 
 
 @dataclass(frozen=True)
