@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -103,11 +103,10 @@ def namespaced(kubectl: Command, helm: Command, images: dict[str, str], audit: A
     """Let the operator serve a few new namespaces and nothing else; afterwards the whole cluster again."""
     names = tuple(fresh_namespace(kubectl, "served") for _ in range(SERVED))
     before = audit.mark()
-    try:
+    with ExitStack() as afterwards:
+        afterwards.callback(kubectl, "delete", "namespace", *names, "--wait=false")
+        afterwards.callback(install, helm, images)
         install(helm, images, "--set", f"watch.namespaces={{{','.join(names)}}}")
         (pod,) = json.loads(kubectl("get", *OPERATOR_PODS, "-o", "json"))["items"]
         started = datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
         yield NamespacedMode(kubectl, audit, names, before, started, list(names))
-    finally:
-        install(helm, images)
-        kubectl("delete", "namespace", *names, "--wait=false")
