@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tests.e2e.cluster import Command, bound
+from tests.e2e.cluster import REAL, Command, bound
 
 NODES: Final = 2
 LABEL: Final = "kwok.x-k8s.io/node"
@@ -68,8 +68,9 @@ def fake_nodes(context: str, kubectl: Command) -> Iterator[FakeNodes]:
         ]
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:
+            (real,) = json.loads(kubectl("get", "nodes", "-l", REAL, "-o", "json"))["items"]
             for number in range(NODES):
-                kubectl("create", "-f", "-", stdin=json.dumps(_node(nodes.run, number)))
+                kubectl("create", "-f", "-", stdin=json.dumps(_node(nodes.run, number, real["status"]["nodeInfo"])))
             kubectl("wait", "node", "-l", f"{LABEL}={nodes.run}", "--for=condition=Ready", "--timeout=60s")
             yield nodes
             assert process.poll() is None, f"kwok has ended:\n{Path(log.name).read_text()[-2000:]}"
@@ -85,12 +86,15 @@ def _host_address(context: str) -> str:
     return bound("docker", "inspect", "--format", networks)(f"{context.removeprefix('kind-')}-control-plane").strip()
 
 
-def _node(run: str, number: int) -> dict[str, Any]:
+def _node(run: str, number: int, like: dict[str, str]) -> dict[str, Any]:
+    """Describe a node of the real one's version: Istio injects native sidecars only where every kubelet knows them."""
+    name = f"{run}-{number}"
     return {
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {"name": f"{run}-{number}", "labels": {LABEL: run, "kubernetes.io/hostname": f"{run}-{number}"}},
+        "metadata": {"name": name, "labels": {LABEL: run, "kubernetes.io/hostname": name}},
         "spec": {"taints": [{"key": LABEL, "value": run, "effect": "NoSchedule"}]},
+        "status": {"nodeInfo": like},
     }
 
 
