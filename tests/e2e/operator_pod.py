@@ -52,10 +52,9 @@ class OperatorPod:
         return found
 
     def kill(self) -> str:
-        """Send SIGKILL to the process in its container, from the node; return the pod's name."""
-        pod = self.read()
-        assert pod is not None, "there is no operator to kill"
-        assert pod.container, f"{pod.name} does not run"
+        """Send SIGKILL to the process in its container, from the node, as soon as it runs; return the pod's name."""
+        pod = eventually(self.read, lambda pod: pod is not None and pod.container != "", 60, "a running operator")
+        assert pod is not None
         pid = self.node("crictl", "inspect", "--output=go-template", "--template={{.info.pid}}", pod.container).strip()
         self.node("kill", "-KILL", pid)
         return pod.name
