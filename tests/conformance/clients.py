@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -17,7 +20,9 @@ import tritonclient.http.aio
 from tritonclient.grpc import service_pb2_grpc
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from tests.conformance.suite import AIO_GRPC, AIO_HTTP, GRPC, HTTP, JSON, KSERVE_GRPC, KSERVE_REST, REST, STUB
+from tests.conformance import suite
+from tests.conformance.environments import environment
+from tests.conformance.suite import AIO_GRPC, AIO_HTTP, GRPC, HTTP, JSON, KSERVE_REST
 from tests.http import Reply, call
 
 if TYPE_CHECKING:
@@ -38,12 +43,12 @@ _MODULES = {
 def connect(client: str, instance: Instance) -> AbstractContextManager[Any]:
     """Return a client of a running server, for the length of a block."""
     match client:
-        case "REST":
-            return _plain(Rest(instance))
-        case "stub":
+        case suite.REST:
+            return nullcontext(Rest(instance))
+        case suite.STUB:
             return _stub(instance)
-        case "kserve REST" | "kserve gRPC":
-            return _plain(KServe(client, instance))
+        case suite.KSERVE_REST | suite.KSERVE_GRPC:
+            return nullcontext(KServe(client, instance))
     return _triton(client, instance)
 
 
@@ -213,16 +218,23 @@ def _stub(instance: Instance) -> Iterator[Stub]:
 
 
 class KServe:
-    """KServe's SDK, which lives in an environment and a process of its own."""
+    """KServe's SDK, which runs once for a server, in an environment and a process of its own."""
 
     def __init__(self, kind: str, instance: Instance) -> None:
         self.kind = kind
         self.instance = instance
 
+    def probe(self, name: str) -> None:
+        """Raise what the SDK found wrong in one of its checks."""
+        if self.kind not in self.instance.found:
+            self.instance.found[self.kind] = self._ask()
+        failure = self.instance.found[self.kind][name]
+        assert failure is None, failure
 
-@contextmanager
-def _plain(client: Any) -> Iterator[Any]:
-    yield client
-
-
-__all__ = ["KSERVE_GRPC", "KSERVE_REST", "REST", "STUB", "KServe", "Rest", "Stub", "Triton", "connect", "text"]
+    def _ask(self) -> dict[str, str | None]:
+        address = self.instance.rest if self.kind == KSERVE_REST else self.instance.grpc
+        script = Path(__file__).with_name("kserve_client.py")
+        command = [str(environment("kserve").python), str(script), self.kind.removeprefix("kserve "), address]
+        answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=4 * SECONDS)
+        found: dict[str, str | None] = json.loads(answer.stdout)
+        return found

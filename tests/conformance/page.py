@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
@@ -101,7 +101,7 @@ def _section(outcomes: Sequence[Outcome], targets: Sequence[str]) -> Iterator[st
         for client in dict.fromkeys(outcome.check.client for outcome in rows):
             found = {outcome.target: outcome.word for outcome in rows if outcome.check.client == client}
             by_client[client] = tuple(found.get(target, "-") for target in targets)
-        for words, group in _grouped(by_client):
+        for words, group in _rows(by_client):
             yield f"| {rows[0].check.title} | {', '.join(f'`{client}`' for client in group)} | {' | '.join(words)} |"
         for outcome in rows:
             if outcome.failure is not None:
@@ -117,11 +117,21 @@ def _section(outcomes: Sequence[Outcome], targets: Sequence[str]) -> Iterator[st
         yield f"- {COLUMNS[target]}{about}: {_plain(reason)}"
 
 
-def _grouped(by_client: Mapping[str, tuple[str, ...]]) -> Iterable[tuple[tuple[str, ...], list[str]]]:
-    """Yield the clients that found the same, together."""
+def _rows(by_client: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[tuple[str, ...], list[str]]]:
+    """Yield the clients that found the same, together; a port that a server lacks is no difference."""
+    merged = tuple(_union(words) for words in zip(*by_client.values(), strict=True))
+    if all(merged):
+        yield merged, list(by_client)
+        return
     ordered = sorted(by_client.items(), key=lambda entry: list(by_client.values()).index(entry[1]))
     for words, group in groupby(ordered, key=lambda entry: entry[1]):
         yield words, [client for client, _ in group]
+
+
+def _union(words: Sequence[str]) -> str:
+    """Return the one word that all clients found, nothing when they differ."""
+    found = {word for word in words if word != "-"} or {"-"}
+    return found.pop() if len(found) == 1 else ""
 
 
 def _plain(text: str) -> str:

@@ -19,6 +19,7 @@ from tests.conformance.environments import environment
 from tests.conformance.expectations import expected_of, read, surprise, unused
 from tests.conformance.oracle import TritonServer
 from tests.conformance.page import Outcome, conformance_page
+from tests.conformance.peers import KServe, MLServer
 from tests.conformance.suite import CHECKS, failure_of
 from tests.conformance.targets import Polyglot, Target, startup_models
 
@@ -29,6 +30,8 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "gateway": lambda scratch: Polyglot("gateway", build_gateway(scratch)),
     "server": lambda _: Polyglot("server", None),
     "triton": lambda _: TritonServer(environment("triton", TritonServer.complete)),
+    "mlserver": lambda _: MLServer(environment("mlserver")),
+    "kserve": lambda _: KServe(environment("kserve")),
 }
 
 
@@ -42,6 +45,8 @@ def outcomes_of(target: Target, folder: Path) -> Iterator[Outcome]:
             yield Outcome(
                 target.name, checked, failure_of(checked, instance), expected_of(target.name, checked, entries)
             )
+            if instance.ended():
+                raise RuntimeError(f"{target.name} ended during {checked.name}[{checked.client}]")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

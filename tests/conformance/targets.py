@@ -34,7 +34,7 @@ class Instance:
     rest: str
     grpc: str
     processes: Sequence[Process]
-    cache: dict[str, dict[str, str | None]] = field(default_factory=dict)
+    found: dict[str, dict[str, str | None]] = field(default_factory=dict)
     """What clients in other processes found, by client."""
 
     def executions(self, model: str = "slow") -> list[str]:
@@ -90,7 +90,7 @@ class Polyglot:
     def loading(self, folder: Path, model: str) -> Iterator[Instance]:
         """Run the processes and wait until the inference server can be asked."""
         with self._started(folder, [model]) as instance:
-            wait_until(lambda: _reached(instance.grpc, model), instance.processes)
+            wait_until(lambda: reached(instance.grpc, model), instance.processes)
             yield instance
 
     @contextmanager
@@ -154,7 +154,7 @@ def _ready(address: str) -> bool:
             return False  # not listening yet
 
 
-def _reached(address: str, model: str) -> bool:
+def reached(address: str, model: str) -> bool:
     """Whether somebody answers for a model, be it with no."""
     with tritonclient.grpc.InferenceServerClient(address) as client:
         try:

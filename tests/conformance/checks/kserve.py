@@ -1,0 +1,31 @@
+"""Items 1, 3, 4 and 9 by KServe's SDK."""
+
+from __future__ import annotations
+
+from tests.conformance.clients import KServe
+from tests.conformance.suite import KSERVE, check
+
+
+@check(1, "KServe's SDK finds server and model ready", KSERVE)
+def sdk_ready(client: KServe) -> None:
+    client.probe("states")
+
+
+@check(1, "KServe's SDK finds an unknown model not ready", KSERVE)
+def sdk_unknown(client: KServe) -> None:
+    client.probe("unknown")
+
+
+@check(3, "KServe's SDK: FP32, as JSON over REST, raw over gRPC; the id comes back", KSERVE)
+def sdk_numbers(client: KServe) -> None:
+    client.probe("numbers")
+
+
+@check(3, "KServe's SDK: FP16, in the binary extension over REST, raw over gRPC", KSERVE)
+def sdk_binary(client: KServe) -> None:
+    client.probe("binary")
+
+
+@check(4, "KServe's SDK: BYTES, as JSON over REST, raw over gRPC", KSERVE)
+def sdk_text(client: KServe) -> None:
+    client.probe("text")

@@ -1,0 +1,59 @@
+"""The folder's model, for MLServer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from definitions import DEFINITIONS, Arrays, Tensor
+from mlserver import MLModel
+from mlserver.codecs import NumpyCodec, StringCodec
+from mlserver.types import InferenceRequest, InferenceResponse, MetadataTensor, ResponseOutput
+
+FOLDER = Path(__file__).parent
+
+
+class Model(MLModel):  # type: ignore[misc,unused-ignore]
+    """The definition's tensors and behaviour."""
+
+    async def load(self) -> bool:
+        """Declare the definition's tensors."""
+        self.definition = DEFINITIONS[self.name]
+        self.inputs = [_metadata(tensor) for tensor in self.definition.inputs]
+        self.outputs = [_metadata(tensor) for tensor in self.definition.outputs]
+        self.definition.load()
+        return True
+
+    async def predict(self, payload: InferenceRequest) -> InferenceResponse:
+        """Answer once, in a thread, so that other calls are taken meanwhile."""
+        assert self.definition.predict is not None
+        answer = await asyncio.to_thread(self.definition.predict, _arrays(payload), FOLDER)
+        return self._response(payload, answer)
+
+    async def predict_stream(self, payloads: AsyncIterator[InferenceRequest]) -> AsyncIterator[InferenceResponse]:
+        """Answer each request as often as the definition says."""
+        async for payload in payloads:
+            if self.definition.stream is None:
+                yield await self.predict(payload)
+            else:
+                for answer in self.definition.stream(_arrays(payload)):
+                    yield self._response(payload, answer)
+
+    def _response(self, payload: InferenceRequest, answer: Arrays) -> InferenceResponse:
+        wanted = {output.name for output in payload.outputs or self.definition.outputs}
+        outputs = [_encoded(tensor, answer) for tensor in self.definition.outputs if tensor.name in wanted]
+        return InferenceResponse(id=payload.id, model_name=self.name, model_version=self.version, outputs=outputs)
+
+
+def _metadata(tensor: Tensor) -> MetadataTensor:
+    return MetadataTensor(name=tensor.name, datatype=tensor.datatype, shape=list(tensor.shape))
+
+
+def _arrays(payload: InferenceRequest) -> Arrays:
+    return {tensor.name: NumpyCodec.decode_input(tensor) for tensor in payload.inputs}
+
+
+def _encoded(tensor: Tensor, answer: Arrays) -> ResponseOutput:
+    codec = StringCodec if tensor.datatype == "BYTES" else NumpyCodec
+    return codec.encode_output(tensor.name, answer[tensor.name])
