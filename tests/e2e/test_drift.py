@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from polyglot_operator.api.groups import FIELD_MANAGER
-from polyglot_operator.cluster.kinds import CHILDREN, Ref
+from polyglot_operator.cluster.kinds import CHILDREN, SERVICE, Ref
 from polyglot_operator.cluster.ownership import owned_digest, owns
 from tests.e2e.api import APPLY, JSON_PATCH, MERGE, Api
-from tests.e2e.cluster import Command
+from tests.e2e.cluster import Command, eventually
 from tests.e2e.services import ALL_CHILDREN, REPAIR, Object, Service, add_model, declare
 
 pytestmark = pytest.mark.core
@@ -276,14 +276,14 @@ def test_what_others_wrote_on_a_child_outlives_its_repair(
     repairs.wait(f"{child} with fields of others", partial(written, api, ref), with_theirs)
 
 
-def test_replicas_under_an_autoscaler_outlive_the_repair_of_their_deployment(
+def test_replicas_of_an_autoscaler_outlive_the_repair_of_its_deployment(
     api: Api, meshed: Service, repairs: Repairs
 ) -> None:
+    raised = {"spec": {"inference": {"autoscaling": {"minReplicas": 2}}}}
+    api.send("PATCH", Ref(SERVICE, meshed.namespace, meshed.name).path, raised, MERGE)
     ref = reference(meshed, "Deployment/whole-inference")
-    scaled = api.send("PATCH", f"{ref.path}/scale", {"spec": {"replicas": 2}}, MERGE)
-    assert scaled["spec"]["replicas"] == 2, scaled
-    before = content(existing(api, ref))
+    eventually(lambda: existing(api, ref)["spec"]["replicas"], lambda count: count == 2, 60, "2 replicas by the HPA")
+    before = written(api, ref)
     assert edit(api, ref, f"{CONTAINER}/livenessProbe", REMOVED) != before
     repairs.wait("Deployment/whole-inference at 2 replicas", partial(written, api, ref), before)
     assert not owns(existing(api, ref), ("spec", "replicas"), FIELD_MANAGER)
-    api.send("PATCH", f"{ref.path}/scale", {"spec": {"replicas": 1}}, MERGE)
