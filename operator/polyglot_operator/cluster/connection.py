@@ -5,6 +5,7 @@ Inside a pod the ServiceAccount's token is read again every minute; outside, the
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 USER_AGENT = f"polyglot-operator/{version('polyglot-operator')}"
 POOL_SIZE = 100
+UNSERVED = 5.0  # seconds; by then Kopf has seen the CRD go and has dropped the watch
 
 
 async def load(context: str | None = None) -> Configuration:
@@ -69,10 +71,23 @@ def watch_session(
             watches.opened(request.url.path, response.content, clock())
         return response
 
+    async def outlive(request: aiohttp.ClientRequest, send: ClientHandlerType) -> aiohttp.ClientResponse:
+        """Make a list or watch of a kind that is no longer served look like a lost connection.
+
+        A 404 that comes before Kopf knows that the CRD is gone would end all its watches for good:
+        https://github.com/nolar/kopf/issues/1077. Discovery, which has no query, takes a 404 for an answer.
+        """
+        response = await send(request)
+        if response.status == 404 and request.url.query:
+            response.release()
+            await asyncio.sleep(UNSERVED)
+            raise aiohttp.ClientConnectionError(f"{request.url.path} is not served")
+        return response
+
     tls = ApiClient(configuration).rest_client.ssl_context
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, ssl=tls),
         headers={"User-Agent": USER_AGENT},
-        middlewares=(authorize, observe),
+        middlewares=(outlive, authorize, observe),
         trust_env=True,
     )
