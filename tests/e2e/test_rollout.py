@@ -157,7 +157,7 @@ def vanish(context: str) -> Callable[[Service, Object], None]:
 
     def apply(service: Service, pod: Object) -> None:
         (sandbox,) = node("crictl", "pods", "--quiet", "--name", f"^{pod['metadata']['name']}$").split()
-        node("crictl", "stopp", sandbox)
+        node("crictl", "stopp", sandbox)  # codespell:ignore stopp
         force_delete(service, pod)
 
     return apply
