@@ -125,11 +125,13 @@ class Cluster:
 
     def _repair(self, node_image: str | None, config: Mapping[str, Any], state: str) -> None:
         """Least first: start the container, then restart its services, then make a new cluster."""
-        subject, started = f"cluster {self.name}", True
+        subject = f"cluster {self.name}"
         if state != "running":
-            with self._progress.step(subject, f"node container was {state}: started again"):
-                started = succeeds(["docker", "start", self.name.container])  # not where a mounted checkout is gone
-        if started and self._complete():
+            started = succeeds(["docker", "start", self.name.container])  # not where a mounted checkout is gone
+            self._progress.say(
+                subject, f"node container was {state}: {'started again' if started else 'can not start'}"
+            )
+        if self._complete():
             self._progress.say(subject, "waiting for its API server")
             if self._recovers(RECOVERY_SECONDS):
                 return
