@@ -13,6 +13,7 @@ from tests.conformance.suite import CHECKS, KSERVE, Check, failure_of
 from tests.conformance.targets import Instance, Polyglot, startup_models
 
 EXPECTED = read()
+STARTS_SERVERS = ("loading", "draining")
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +32,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
 
 
 def asked(*, http: bool) -> list[object]:
-    """Return the checks that need no other environment than this."""
+    """Return the checks that need neither another environment nor servers of their own."""
     found = (
-        checked for checked in checks.in_order() if checked.client not in KSERVE and (http or not checked.over_http)
+        checked
+        for checked in checks.in_order()
+        if checked.client not in KSERVE and checked.name not in STARTS_SERVERS and (http or not checked.over_http)
     )
     return [pytest.param(checked, id=f"{checked.item}-{checked.name}-{checked.client}") for checked in found]
 

@@ -28,7 +28,7 @@ from tests.http import Reply, call
 if TYPE_CHECKING:
     from tests.conformance.targets import Instance
 
-SECONDS = 30
+SECONDS = 15
 """How long any call may take."""
 
 _MODULES = {

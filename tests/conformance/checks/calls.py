@@ -82,12 +82,18 @@ def cancelled_in_queue(client: Triton) -> None:
 
     async def cancel_one() -> None:
         running = asyncio.ensure_future(client.native.infer("slow", client.slow(first, OCCUPIED)))
-        await asyncio.to_thread(eventually, lambda: first in client.instance.executions(), "the model is occupied")
+        await asyncio.to_thread(
+            eventually, lambda: running.done() or first in client.instance.executions(), "the model is occupied"
+        )
+        if running.done():
+            await running  # and raise what it failed with
         waiting = asyncio.ensure_future(client.native.infer("slow", client.slow(dropped, 0)))
         await asyncio.wait([waiting], timeout=0.3)
-        assert not waiting.done(), "the call did not wait for the model"
+        waited = not waiting.done()
         waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
         await running
+        assert waited, "the call did not wait for the model"
 
     client.wait(cancel_one())
     client.infer("slow", client.slow(last, 0))

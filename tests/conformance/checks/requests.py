@@ -33,37 +33,37 @@ def chosen_output(client: Triton) -> None:
 
 @check(7, "an unknown output is refused", ALL)
 def unknown_output(client: Triton) -> None:
-    with refused(400, naming="product"):
+    with refused(400, naming="'product'"):
         client.infer("arithmetic", client.numbers(), outputs=[client.output("product")])
 
 
 @check(8, "a shape that the model does not take is refused", ALL)
 def wrong_shape(client: Triton) -> None:
-    with refused(400, naming="a"):
-        client.infer("arithmetic", [client.tensor(name, np.ones((2, 3), np.int32)) for name in "ab"])
+    with refused(400, naming="'a'"):
+        client.infer("arithmetic", [client.tensor("a", np.ones((2, 3), np.int32)), client.numbers()[1]])
 
 
 @check(8, "another number of dimensions is refused", ALL)
 def wrong_rank(client: Triton) -> None:
-    with refused(400):
-        client.infer("arithmetic", [client.tensor(name, np.ones((2, 4, 1), np.int32)) for name in "ab"])
+    with refused(400, naming="'a'"):
+        client.infer("arithmetic", [client.tensor("a", np.ones((2, 4, 1), np.int32)), client.numbers()[1]])
 
 
 @check(8, "another datatype is refused", ALL)
 def wrong_datatype(client: Triton) -> None:
-    with refused(400):
-        client.infer("arithmetic", [client.tensor(name, np.ones((2, 4), np.int64)) for name in "ab"])
+    with refused(400, naming="'a'"):
+        client.infer("arithmetic", [client.tensor("a", np.ones((2, 4), np.int64)), client.numbers()[1]])
 
 
 @check(8, "a missing input is refused, and named", ALL)
 def missing_input(client: Triton) -> None:
-    with refused(400, naming="b"):
+    with refused(400, naming="'b'"):
         client.infer("arithmetic", client.numbers()[:1])
 
 
 @check(8, "an unknown input is refused, and named", ALL)
 def unknown_input(client: Triton) -> None:
-    with refused(400, naming="other"):
+    with refused(400, naming="'other'"):
         client.infer("arithmetic", [*client.numbers(), client.tensor("other", np.ones((1, 4), np.int32))])
 
 
