@@ -16,7 +16,7 @@ from polyglot_platform.cluster import ClusterName
 from tests.e2e.audit import AuditLog
 from tests.e2e.bare.istio import Istio
 from tests.e2e.clients import ClientPod, ClientPods
-from tests.e2e.cluster import Command, bound
+from tests.e2e.cluster import Command, bound, eventually
 from tests.e2e.conftest import ROOT
 from tests.e2e.modes import ClusterMode, Mode
 
@@ -81,6 +81,7 @@ def without_istio(istio: Istio) -> None:
     """Start without Istio, whatever ran before."""
     if istio.is_served:
         istio.remove()
+        eventually(lambda: istio.is_known, lambda known: not known, 60, "the operator has noticed")
 
 
 @pytest.fixture

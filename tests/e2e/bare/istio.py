@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from tests.e2e.cluster import Command, CommandError, bound, eventually
 
 APIS = ("networking.istio.io/v1", "security.istio.io/v1", "telemetry.istio.io/v1")
 """What the operator writes."""
+OPERATOR = ("-n", "polyglot-system", "deployment/polyglot-operator")
+
+
+def log_lines(kubectl: Command) -> list[dict[str, Any]]:
+    """Return everything that the operator has logged."""
+    return [json.loads(line) for line in kubectl("logs", *OPERATOR, "--tail=-1").splitlines()]
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,13 @@ class Istio:
         """Remove its control plane, its webhooks and its CRDs with all objects; return when the last is gone."""
         bound("istioctl", "--context", self.context)("uninstall", "--purge", "--skip-confirmation")
         eventually(self._crds, lambda found: found == [], 60, "no CRD of Istio")
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the operator believes that it is there."""
+        lines = log_lines(self.kubectl)
+        changes = [line["now"] for line in lines if line["message"] == "The cluster's capabilities changed"]
+        return bool(changes) and "istio=None" not in changes[-1]
 
     @property
     def is_served(self) -> bool:
