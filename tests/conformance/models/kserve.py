@@ -9,6 +9,7 @@ from typing import Any
 
 from definitions import DEFINITIONS, Definition, Tensor
 from kserve import InferOutput, InferRequest, InferResponse, Model, ModelServer
+from kserve.utils.utils import generate_uuid
 
 
 class Defined(Model):  # type: ignore[misc,unused-ignore]
@@ -45,7 +46,7 @@ class Defined(Model):  # type: ignore[misc,unused-ignore]
             output.set_data_from_numpy(array)
             outputs.append(output)
         return InferResponse(
-            payload.id,
+            payload.id or generate_uuid(),
             self.name,
             outputs,
             use_binary_outputs=payload.use_binary_outputs,

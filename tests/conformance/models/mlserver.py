@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from definitions import DEFINITIONS, Arrays, Tensor
 from mlserver import MLModel
 from mlserver.codecs import NumpyCodec, StringCodec
-from mlserver.types import InferenceRequest, InferenceResponse, MetadataTensor, ResponseOutput
+from mlserver.types import InferenceRequest, InferenceResponse, MetadataTensor, RequestInput, ResponseOutput
 
 FOLDER = Path(__file__).parent
 
@@ -51,9 +53,16 @@ def _metadata(tensor: Tensor) -> MetadataTensor:
 
 
 def _arrays(payload: InferenceRequest) -> Arrays:
-    return {tensor.name: NumpyCodec.decode_input(tensor) for tensor in payload.inputs}
+    return {tensor.name: _decoded(tensor) for tensor in payload.inputs}
+
+
+def _decoded(tensor: RequestInput) -> Any:
+    if tensor.datatype != "BYTES":
+        return NumpyCodec.decode_input(tensor)
+    return np.array([word.encode() for word in StringCodec.decode_input(tensor)], dtype=np.object_)
 
 
 def _encoded(tensor: Tensor, answer: Arrays) -> ResponseOutput:
-    codec = StringCodec if tensor.datatype == "BYTES" else NumpyCodec
-    return codec.encode_output(tensor.name, answer[tensor.name])
+    if tensor.datatype != "BYTES":
+        return NumpyCodec.encode_output(tensor.name, answer[tensor.name])
+    return StringCodec.encode_output(tensor.name, [word.decode() for word in answer[tensor.name]])
