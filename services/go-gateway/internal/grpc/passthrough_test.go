@@ -208,8 +208,8 @@ func TestUnary_failure_keeps_status_details_and_trailer_and_names_its_code(t *te
 
 func TestDeadline_of_the_caller_or_the_default_reaches_the_pod(t *testing.T) {
 	cases := map[string]struct{ caller, want time.Duration }{
-		"the caller's":            {5 * time.Second, 5 * time.Second},
-		"the default without one": {0, defaultTimeout},
+		"the caller's, less the time to answer": {5 * time.Second, 5*time.Second - 20*time.Millisecond},
+		"the default without one":               {0, defaultTimeout},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
