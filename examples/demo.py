@@ -98,6 +98,19 @@ def wait_until_ready(within: float) -> None:
         time.sleep(1)
 
 
+def wait_until_routed(within: float) -> None:
+    """Wait until the gateway knows its pods, a moment after these are ready."""
+    health, deadline = f"{GATEWAY}/v2/health/ready", time.monotonic() + within
+    while True:
+        try:
+            with urllib.request.urlopen(health, timeout=5):
+                return
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise DemoError(f"{health} does not answer 200 within {within:g} s: {error}") from error
+        time.sleep(0.3)
+
+
 def held_out_digits() -> Sequence[dict[str, Any]]:
     """Return digits that the training never saw, each with 64 `pixels` and its `label`."""
     digits: list[dict[str, Any]] = json.loads((EXAMPLE / "held_out.json").read_text())
@@ -160,6 +173,7 @@ def main() -> int:
     """Run the demo; return 0 when enough digits were read and the trace is whole."""
     apply()
     wait_until_ready(within=180)
+    wait_until_routed(within=15)
     answers = [ask(digit) for digit in held_out_digits()]
     for number, answer in enumerate(answers, start=1):
         mark = "" if answer.correct else "   ← wrong"

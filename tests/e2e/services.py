@@ -110,6 +110,13 @@ class Service:
         return [pod for pod in found["items"] if "deletionTimestamp" not in pod["metadata"]]
 
 
+def wait_until_routed(client: ClientPod, service: Service, model: str = "digits") -> None:
+    """Wait until a first call arrives: kube-proxy and the gateway know of pods a moment after these are ready."""
+    ready = service.infer_url(model).removesuffix("infer") + "ready"
+    script = f"import urllib.request; urllib.request.urlopen({ready!r}, timeout=5)"
+    eventually(lambda: client.python(script), lambda _: True, 15, f"a route to {service.name}")
+
+
 def assert_predicts_as_onnx_runtime(client: ClientPod, service: Service) -> None:
     """Compare the labels of held-out digits with those that ONNX Runtime gives by itself."""
     pixels = example.held_out()[:5]

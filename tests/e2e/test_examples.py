@@ -4,7 +4,7 @@ import json
 
 from tests.e2e.clients import ClientPods
 from tests.e2e.cluster import Command
-from tests.e2e.services import EXAMPLES, Service, assert_predicts_as_onnx_runtime
+from tests.e2e.services import EXAMPLES, Service, assert_predicts_as_onnx_runtime, wait_until_routed
 
 
 def test_a_python_class_answers(kubectl: Command, client_pods: ClientPods) -> None:
@@ -12,6 +12,7 @@ def test_a_python_class_answers(kubectl: Command, client_pods: ClientPods) -> No
     kubectl("apply", "-n", service.namespace, "-k", str(EXAMPLES / "python-model"))
     client = client_pods.start("python-client", mesh=False)
     service.wait_ready()
+    wait_until_routed(client, service, "text-statistics")
     body = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [2], "data": ["one two three", "größer"]}]}
     reply = client.post(service.infer_url("text-statistics"), body)
     outputs = {output["name"]: output["data"] for output in reply["outputs"]}
@@ -35,5 +36,6 @@ def test_a_gpu_model_gets_its_device_from_the_kubelet(kubectl: Command, client_p
     assert seen.strip()
     (gateway,) = service.pods("gateway")
     assert "nvidia.com/gpu" not in json.dumps(gateway["spec"])
+    wait_until_routed(client, service)
     assert_predicts_as_onnx_runtime(client, service)
     assert service.condition("AcceleratorsAvailable")["status"] == "True"

@@ -11,8 +11,8 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.clients import ClientPod, ClientPods
-from tests.e2e.cluster import Command, eventually
-from tests.e2e.services import Service, add_model, assert_predicts_as_onnx_runtime, declare
+from tests.e2e.cluster import Command
+from tests.e2e.services import Service, add_model, assert_predicts_as_onnx_runtime, declare, wait_until_routed
 
 OPERATIONS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 (_CONFIGURATION,) = re.findall(r"```yaml\n(scrape_configs:.*?)```", OPERATIONS.read_text(), re.DOTALL)
@@ -46,9 +46,7 @@ def service(
     found = declare(kubectl, client_pods.namespace, f"with-{request.param.lower()}", mesh=mesh)
     found.wait_ready()
     caller = client_pods.start("caller", mesh=True) if clients == "MeshOnly" else prometheus
-    health = f"http://{found.name}-gateway.{found.namespace}.svc.cluster.local:8000/v2/health/ready"
-    ask = f"import urllib.request; print(urllib.request.urlopen({health!r}, timeout=5).status)"
-    eventually(lambda: caller.python(ask).strip(), "200".__eq__, 10, "a gateway that knows its pods")
+    wait_until_routed(caller, found)
     assert_predicts_as_onnx_runtime(caller, found)
     return found
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.clients import ClientPod, ClientPods
 from tests.e2e.cluster import Command
-from tests.e2e.services import EXAMPLES, Service, assert_predicts_as_onnx_runtime
+from tests.e2e.services import EXAMPLES, Service, assert_predicts_as_onnx_runtime, wait_until_routed
 
 CLAIM = {
     "apiVersion": "v1",
@@ -52,6 +52,7 @@ folder.mkdir(parents=True)
     kubectl("apply", "-n", namespace, "-f", "-", stdin=json.dumps(service_from(source, "claimed")))
     service = Service(kubectl, namespace, "claimed")
     service.wait_ready()
+    wait_until_routed(client, service)
     assert_predicts_as_onnx_runtime(client, service)
 
 
@@ -62,4 +63,5 @@ def test_a_model_is_served_from_a_folder_of_an_image(
     kubectl("apply", "-n", client_pods.namespace, "-f", "-", stdin=json.dumps(service_from(source, "imaged")))
     service = Service(kubectl, client_pods.namespace, "imaged")
     service.wait_ready()
+    wait_until_routed(client, service)
     assert_predicts_as_onnx_runtime(client, service)

@@ -23,6 +23,7 @@ from tests.e2e.services import (
     assert_predicts_as_onnx_runtime,
     declare,
     names,
+    wait_until_routed,
 )
 
 PLAIN_KINDS = ("ServiceAccount", "ConfigMap", "Service", "Deployment", "PodDisruptionBudget")
@@ -59,14 +60,6 @@ def sidecars(service: Service) -> list[bool]:
         any(c["name"] == "istio-proxy" for c in (*pod["spec"]["containers"], *pod["spec"].get("initContainers", ())))
         for pod in pods
     ]
-
-
-def wait_until_routed(client: ClientPod, service: Service) -> None:
-    """Wait until kube-proxy knows the pods of a service that has just become Ready."""
-    script = (
-        f"import urllib.request; urllib.request.urlopen({service.infer_url('digits')!r}.rpartition('/')[0] + '/ready')"
-    )
-    eventually(lambda: client.python(script), lambda _: True, 15, f"a route to {service.name}")
 
 
 def operator_pod(get: Get) -> dict[str, Any]:
