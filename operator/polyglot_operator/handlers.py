@@ -84,7 +84,7 @@ def settings(namespaced: bool) -> kopf.OperatorSettings:
     found.watching.chunk_size = 500
     found.networking.request_timeout = 30
     found.networking.connect_timeout = 5
-    found.networking.error_backoffs = (1, 2, 4, *[8] * 6)  # outlasts a restart of the API server
+    found.networking.error_backoffs = (1, *[2] * 30)  # outlasts a restart of the API server, and comes soon after it
     for kind in WATCHED:
         found.watching.label_selectors[kind.group, kind.version, kind.plural] = names.CHILD_SELECTOR
     return found
