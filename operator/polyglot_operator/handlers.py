@@ -79,11 +79,11 @@ def settings(namespaced: bool) -> kopf.OperatorSettings:
     found.queueing.idle_timeout = 1.0  # handlers only enqueue; worker_limit stays None, it would cap the throughput
     found.watching.server_timeout = 300  # a periodic reconnect, whatever a load balancer does to idle connections
     found.watching.client_timeout = 310
-    found.watching.connect_timeout = 10
+    found.watching.connect_timeout = 3  # a connection begun before the API server is back hangs, a new one does not
     found.watching.reconnect_backoff = 1.0
     found.watching.chunk_size = 500
     found.networking.request_timeout = 30
-    found.networking.connect_timeout = 5
+    found.networking.connect_timeout = 3
     found.networking.error_backoffs = (1, *[2] * 30)  # outlasts a restart of the API server, and comes soon after it
     for kind in WATCHED:
         found.watching.label_selectors[kind.group, kind.version, kind.plural] = names.CHILD_SELECTOR
