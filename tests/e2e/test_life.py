@@ -152,9 +152,11 @@ def test_a_restart_of_the_api_server_is_outlived(
     churn.declare("outliving").wait_ready()
     before, node = operator_pod.wait(), node_of(context)
     server = node("crictl", "ps", "--quiet", "--name=^kube-apiserver$").strip()
+    address = kubectl("get", "service/kubernetes", "-o", "jsonpath={.spec.clusterIP}")  # where pods find it
     stopped = time.monotonic()
     node("crictl", "stop", "--timeout=5", server)
-    eventually(lambda: kubectl("get", "--raw", "/readyz", "--request-timeout=2s"), lambda ok: ok == "ok", 120, "readyz")
+    ready = ("curl", "--insecure", "--silent", "--max-time", "2", f"https://{address}/readyz")
+    eventually(lambda: node(*ready), lambda answer: answer == "ok", 180, "readyz where pods ask for it")
     answered = time.monotonic()
     churn.declare("outliving").wait("Reconciled", "True", within=60)
     resumed = time.monotonic() - answered
