@@ -10,6 +10,7 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 proto="$root/services/contract/proto"
 python="${PYTHON:-$root/.venv/bin/python}"
 gateway="$root/services/go-gateway"
+files=(grpc_service.proto model_config.proto)
 
 if ! "$python" -c 'import grpc_tools, mypy_protobuf' 2>/dev/null; then
   echo "generate.sh: $python lacks grpcio-tools or mypy-protobuf; run 'make venv' first" >&2
@@ -17,12 +18,20 @@ if ! "$python" -c 'import grpc_tools, mypy_protobuf' 2>/dev/null; then
 fi
 
 generate_python() {
-  local package="polyglot_inference/protocol/pb" out="$root/services/python-inference"
-  # Mapping the .proto under the package's own path makes the generated imports absolute: `from polyglot_inference.protocol.pb import …`.
+  local package="polyglot_inference/protocol/pb" out="$root/services/python-inference" sources
+  sources="$(mktemp -d)"
+  trap 'rm -rf "$sources"' RETURN
+  # Files and their imports under the package's own path make the generated imports absolute: `from polyglot_inference.protocol.pb import …`.
+  mkdir -p "$sources/$package"
+  for file in "${files[@]}"; do
+    sed "s|^import \"|&$package/|" "$proto/$file" > "$sources/$package/$file"
+  done
   PATH="$(dirname "$python"):$PATH" "$python" -m grpc_tools.protoc \
-    -I "$package=$proto" \
-    --python_out="$out" --grpc_python_out="$out" --mypy_out="quiet:$out" --mypy_grpc_out="quiet:$out" \
-    "$package/grpc_service.proto"
+    -I "$sources" \
+    --python_out="$out" --mypy_out="quiet:$out" "${files[@]/#/$package/}"
+  PATH="$(dirname "$python"):$PATH" "$python" -m grpc_tools.protoc \
+    -I "$sources" \
+    --grpc_python_out="$out" --mypy_grpc_out="quiet:$out" "$package/grpc_service.proto"
 }
 
 generate_go() {
@@ -34,7 +43,7 @@ generate_go() {
   PATH="$plugins:$PATH" "$python" -m grpc_tools.protoc \
     -I "$proto" \
     --go_out="$out" --go_opt=paths=source_relative --go-grpc_out="$out" --go-grpc_opt=paths=source_relative \
-    grpc_service.proto
+    "${files[@]}"
 }
 
 generate_python

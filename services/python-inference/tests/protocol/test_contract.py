@@ -5,29 +5,36 @@ from __future__ import annotations
 import base64
 import subprocess
 import sys
+from collections.abc import Iterable
 
 import pytest
-from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pb2 import DescriptorProto, EnumDescriptorProto, FileDescriptorProto
 
-from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
+from polyglot_inference.protocol.pb import grpc_service_pb2, model_config_pb2
 
 # In a process of its own: two files that define the same messages cannot be loaded into one.
 _DUMP = """
 import base64
-from tritonclient.grpc import service_pb2
-print(base64.b64encode(service_pb2.DESCRIPTOR.serialized_pb).decode())
+from tritonclient.grpc import model_config_pb2, service_pb2
+for file in (service_pb2, model_config_pb2):
+    print(base64.b64encode(file.DESCRIPTOR.serialized_pb).decode())
 """
 
+Contract = tuple[FileDescriptorProto, FileDescriptorProto]
+"""The file of the service and that of the model configuration."""
+
 
 @pytest.fixture(scope="module")
-def tritons() -> FileDescriptorProto:
+def tritons() -> Contract:
     dump = subprocess.run([sys.executable, "-c", _DUMP], check=True, capture_output=True, text=True)
-    return FileDescriptorProto.FromString(base64.b64decode(dump.stdout))
+    service, configuration = map(base64.b64decode, dump.stdout.split())
+    return FileDescriptorProto.FromString(service), FileDescriptorProto.FromString(configuration)
 
 
 @pytest.fixture(scope="module")
-def ours() -> FileDescriptorProto:
-    return FileDescriptorProto.FromString(pb.DESCRIPTOR.serialized_pb)
+def ours() -> Contract:
+    service, configuration = (file.DESCRIPTOR.serialized_pb for file in (grpc_service_pb2, model_config_pb2))
+    return FileDescriptorProto.FromString(service), FileDescriptorProto.FromString(configuration)
 
 
 def fields(message: DescriptorProto, prefix: str = "") -> set[tuple[str, str, int, int, int, str]]:
@@ -39,13 +46,38 @@ def fields(message: DescriptorProto, prefix: str = "") -> set[tuple[str, str, in
     return own.union(*(fields(nested, f"{prefix}{message.name}.") for nested in message.nested_type))
 
 
-def test_every_message_has_tritons_fields(ours: FileDescriptorProto, tritons: FileDescriptorProto) -> None:
-    carried = {"ModelConfig"}  # in a file of its own at Triton; we pass it on without looking inside
-    mine = {message.name: fields(message) for message in ours.message_type if message.name not in carried}
-    assert mine == {message.name: fields(message) for message in tritons.message_type}
+def values(enums: Iterable[EnumDescriptorProto]) -> dict[str, dict[str, int]]:
+    """Every value of enums."""
+    return {enum.name: {value.name: value.number for value in enum.value} for enum in enums}
 
 
-def test_the_service_has_tritons_methods(ours: FileDescriptorProto, tritons: FileDescriptorProto) -> None:
+def nested_values(message: DescriptorProto, prefix: str = "") -> dict[str, dict[str, dict[str, int]]]:
+    """Every value of the enums within a message."""
+    own = {f"{prefix}{message.name}": values(message.enum_type)}
+    for nested in message.nested_type:
+        own |= nested_values(nested, f"{prefix}{message.name}.")
+    return own
+
+
+@pytest.mark.parametrize("file", [0, 1], ids=["service", "configuration"])
+def test_every_message_has_tritons_fields(ours: Contract, tritons: Contract, file: int) -> None:
+    mine = {message.name: fields(message) for message in ours[file].message_type}
+    assert mine == {message.name: fields(message) for message in tritons[file].message_type}
+
+
+def test_every_enum_has_tritons_values(ours: Contract, tritons: Contract) -> None:
+    mine, theirs = ours[1], tritons[1]
+    assert values(mine.enum_type) == values(theirs.enum_type)
+    assert list(map(nested_values, sorted(mine.message_type, key=by_name))) == list(
+        map(nested_values, sorted(theirs.message_type, key=by_name))
+    )
+
+
+def by_name(message: DescriptorProto) -> str:
+    return message.name
+
+
+def test_the_service_has_tritons_methods(ours: Contract, tritons: Contract) -> None:
     def methods(file: FileDescriptorProto) -> list[tuple[str, str, str, bool, bool]]:
         (service,) = file.service
         assert (file.package, service.name) == ("inference", "GRPCInferenceService")
@@ -54,10 +86,5 @@ def test_the_service_has_tritons_methods(ours: FileDescriptorProto, tritons: Fil
             for method in service.method
         )
 
-    assert methods(ours) == methods(tritons)
-    assert len(methods(ours)) == 20
-
-
-def test_an_unknown_model_configuration_survives_a_pass_through_our_message() -> None:
-    tritons_config = b"\x0a\x07\x0a\x05model"  # ModelConfigResponse.config.name = "model", a field we do not declare
-    assert pb.ModelConfigResponse.FromString(tritons_config).SerializeToString() == tritons_config
+    assert methods(ours[0]) == methods(tritons[0])
+    assert len(methods(ours[0])) == 20

@@ -16,6 +16,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from polyglot_inference.protocol.pb import model_config_pb2 as _model_config_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -704,35 +705,16 @@ class ModelConfigRequest(_message.Message):
 Global___ModelConfigRequest: _TypeAlias = ModelConfigRequest  # noqa: Y015
 
 @_typing.final
-class ModelConfig(_message.Message):
-    """Triton's model configuration. Declared without fields: nobody here interprets one, and a gateway that passes it on
-    keeps what it does not know.
-    """
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ModelConfig: _TypeAlias = ModelConfig  # noqa: Y015
-
-@_typing.final
 class ModelConfigResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CONFIG_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def config(self) -> Global___ModelConfig: ...
+    def config(self) -> _model_config_pb2.ModelConfig: ...
     def __init__(
         self,
         *,
-        config: Global___ModelConfig | None = ...,
+        config: _model_config_pb2.ModelConfig | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
