@@ -71,7 +71,7 @@ def inference_settings(ports: Mapping[str, int]) -> dict[str, Any]:
     """Return the inference server's configuration."""
     return {
         "models": [{"name": "digits", "format": "ONNX", "path": str(DIGITS)}],
-        "grpc": {"host": "127.0.0.1", "port": ports["inference"]},
+        "grpc": {"listen": [f"127.0.0.1:{ports['inference']}"]},
         "metrics": {"host": "127.0.0.1", "port": ports["metrics"]},
     }
 

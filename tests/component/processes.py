@@ -121,7 +121,7 @@ def chain(folder: Path, gateway_binary: Path, models: list[dict[str, str]]) -> I
         folder / "inference.yaml",
         {
             "models": models,
-            "grpc": {"host": "127.0.0.1", "port": inference_port},
+            "grpc": {"listen": [f"127.0.0.1:{inference_port}"]},
             "metrics": {"host": "127.0.0.1", "port": metrics_port},
         },
     )

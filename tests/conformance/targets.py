@@ -105,7 +105,7 @@ class Polyglot:
             folder / "inference.yaml",
             {
                 "models": [{"name": name, "format": "Python", "path": str(folder / name)} for name in served],
-                "grpc": {"host": "127.0.0.1", "port": server, "maxMessageBytes": MAX_MESSAGE_BYTES},
+                "grpc": {"listen": [f"127.0.0.1:{server}"], "maxMessageBytes": MAX_MESSAGE_BYTES},
                 "metrics": {"host": "127.0.0.1", "port": metrics},
             },
         )

@@ -22,6 +22,7 @@ from grpc_health.v1 import health_pb2_grpc
 
 from polyglot_inference.errors import ModelLoadError
 from polyglot_inference.lifecycle import InFlight, Lifecycle, State
+from polyglot_inference.listening import listen
 from polyglot_inference.protocol.health import Health
 from polyglot_inference.protocol.service import InferenceService
 from polyglot_inference.repository.models import ModelRepository
@@ -59,7 +60,7 @@ class InferenceServer:
         self.lifecycle = Lifecycle()
         self.in_flight = InFlight()
         self.metrics = Metrics(self.in_flight)
-        self.grpc_port = 0
+        self.grpc_address = ""
         self.metrics_port = 0
         self._settings = settings
         cpus = settings.runtime.cpus or available_cpus()
@@ -111,13 +112,7 @@ class InferenceServer:
         self._cleanup.close()
 
     def _listen(self) -> None:
-        listen = self._settings.grpc
-        try:
-            self.grpc_port = self._server.add_insecure_port(f"{listen.host}:{listen.port}")
-        except RuntimeError as error:
-            raise OSError(
-                f"grpc: cannot listen on {listen.host}:{listen.port}; is the port taken? ({error})"
-            ) from error
+        self.grpc_address = listen(self._server, self._settings.grpc.listen[0])
         scrape = self._settings.metrics
         try:
             metrics_server = serve_metrics(self.metrics, scrape.host, scrape.port)
@@ -128,7 +123,7 @@ class InferenceServer:
         self.metrics_port = metrics_server.server_port
         _log.info(
             "Listening",
-            extra={"grpc": f"{listen.host}:{self.grpc_port}", "metrics": f"{scrape.host}:{self.metrics_port}"},
+            extra={"grpc": self.grpc_address, "metrics": f"{scrape.host}:{self.metrics_port}"},
         )
 
 

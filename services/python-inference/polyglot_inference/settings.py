@@ -1,23 +1,67 @@
-"""What the process is told: a YAML file, overridden by variables such as POLYGLOT_INFERENCE__GRPC__PORT=9100."""
+"""What the process is told: a YAML file, overridden by variables such as POLYGLOT_INFERENCE__METRICS__PORT=9100."""
 
+import re
 from collections import Counter
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from pydantic.alias_generators import to_camel
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
-Port = Annotated[int, Field(ge=0, le=65535, description="TCP port; 0 lets the kernel choose")]
+UNIX: Final = "unix:"
+_HOST_AND_PORT: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+]|[^:/\[\]\s]+):([0-9]{1,5})")
+# A socket's path lives in sockaddr_un, whose 108 bytes include the closing NUL.
+_LONGEST_SOCKET_PATH: Final = 107
+_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(us|ms|s)")
+_UNITS: Final = {"us": timedelta(microseconds=1), "ms": timedelta(milliseconds=1), "s": timedelta(seconds=1)}
 
 
 class SettingsError(Exception):
     """The configuration cannot be used; the message has one line per wrong field."""
 
 
+def _address(text: str) -> str:
+    if text.startswith(UNIX):
+        path = text.removeprefix(UNIX)
+        if not path.startswith("/") or "\0" in path:
+            raise ValueError(f"{text!r} must name an absolute path, for example unix:/run/polyglot/inference.sock")
+        if len(path.encode()) > _LONGEST_SOCKET_PATH:
+            raise ValueError(f"{text!r} is too long: a socket's path has at most {_LONGEST_SOCKET_PATH} bytes")
+        return text
+    match = _HOST_AND_PORT.fullmatch(text)
+    if not match or int(match[1]) > 65535:
+        raise ValueError(f"{text!r} must be host:port or unix:/absolute/path; port 0 lets the kernel choose")
+    return text
+
+
+def _duration(value: object) -> object:
+    if isinstance(value, timedelta):
+        return value
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if not match:
+        raise ValueError("must be a number with a unit, us, ms or s, for example 2ms")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+Port = Annotated[int, Field(ge=0, le=65535, description="TCP port; 0 lets the kernel choose")]
+Address = Annotated[str, AfterValidator(_address)]
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel)
+
+
+class BatchingSettings(_Section):
+    """How calls of one model are run together."""
+
+    max_size: int = Field(ge=2, le=1024, description="Most rows that the model gets at once")
+    max_delay: Duration = Field(
+        default=timedelta(0), ge=timedelta(0), le=timedelta(seconds=1), description="How long a call may wait for more"
+    )
 
 
 class ModelSettings(_Section):
@@ -26,13 +70,13 @@ class ModelSettings(_Section):
     name: str = Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$", description="Name that callers use")
     format: Literal["ONNX", "Python"]
     path: Path = Field(description="Folder with model.onnx (ONNX) or model.py (Python)")
+    batching: BatchingSettings | None = Field(default=None, description="Absent: every call runs alone")
 
 
 class GrpcSettings(_Section):
-    """The gRPC listener."""
+    """The gRPC listeners."""
 
-    host: str = "0.0.0.0"
-    port: Port = 9000
+    listen: list[Address] = Field(default=["0.0.0.0:9000"], min_length=1, max_length=1)
     max_message_bytes: int = Field(
         default=64 * 2**20, ge=1024, le=2**30, description="Largest request and largest response"
     )

@@ -186,7 +186,7 @@ def serve() -> Serve:
     ) -> AsyncIterator[Serving]:
         settings = Settings.model_construct(
             models=list(models),
-            grpc=GrpcSettings.model_construct(host="127.0.0.1", port=0, max_message_bytes=max_message_bytes),
+            grpc=GrpcSettings.model_construct(listen=["127.0.0.1:0"], max_message_bytes=max_message_bytes),
             metrics=MetricsSettings(host="127.0.0.1", port=0),
             drain=DrainSettings(),
         )
@@ -196,7 +196,7 @@ def serve() -> Serve:
             if load:
                 await server.load()
             async with grpc.aio.insecure_channel(
-                f"127.0.0.1:{server.grpc_port}", options=[("grpc.max_send_message_length", -1)]
+                server.grpc_address, options=[("grpc.max_send_message_length", -1)]
             ) as channel:
                 yield Serving(server, channel)
         finally:

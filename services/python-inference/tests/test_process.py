@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -124,7 +125,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     def run(*models: ModelSettings, environment: dict[str, str] | None = None, **sections: Any) -> Process:
         config = {
             "models": [model.model_dump(mode="json", by_alias=True) for model in models],
-            "grpc": {"host": "127.0.0.1", "port": 0},
+            "grpc": {"listen": ["127.0.0.1:0"]},
             "metrics": {"host": "127.0.0.1", "port": 0},
             **sections,
         }
@@ -224,9 +225,46 @@ def test_a_port_that_is_taken_ends_the_process_with_the_section_named(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        process = start(identity, **{section: {"host": "127.0.0.1", "port": port}})
+        listeners = {"grpc": {"listen": [f"127.0.0.1:{port}"]}, "metrics": {"host": "127.0.0.1", "port": port}}
+        process = start(identity, **{section: listeners[section]})
         assert process.end()[0] == 1
     assert process.log[-1]["message"].startswith(f"Cannot serve: {section}: cannot listen on 127.0.0.1:{port}")
+
+
+def test_a_unix_socket_of_a_killed_process_is_taken_over_and_open_to_the_group_only(
+    start: Start, identity: ModelSettings, raw_request: RawRequest, tmp_path: Path
+) -> None:
+    path = tmp_path / "inference.sock"
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(path))
+    process = start(identity, grpc={"listen": [f"unix:{path}"]})
+    with channel(process) as connected:
+        tensor = np.ones((1, 4), np.float32)
+        response = pb_grpc.GRPCInferenceServiceStub(connected).ModelInfer(
+            raw_request("identity", "x", "FP32", tensor), timeout=WITHIN
+        )
+        assert response.raw_output_contents[0] == tensor.tobytes()
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
+    process.signal()
+    assert process.end() == (0, "")
+
+
+@pytest.mark.parametrize("occupant", ["file", "listener"])
+def test_a_unix_path_that_is_in_use_ends_the_process_and_stays(
+    start: Start, identity: ModelSettings, tmp_path: Path, occupant: str
+) -> None:
+    path = tmp_path / "inference.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        if occupant == "file":
+            path.write_text("precious")
+        else:
+            listener.bind(str(path))
+            listener.listen()
+        process = start(identity, grpc={"listen": [f"unix:{path}"]})
+        assert process.end()[0] == 1
+    why = {"file": "the path exists and is no socket", "listener": "another process listens there"}[occupant]
+    assert process.log[-1]["message"] == f"Cannot serve: grpc: cannot listen on unix:{path}: {why}"
+    assert path.exists()
 
 
 def test_wrong_settings_end_the_process_with_status_2_and_the_field_named(

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from polyglot_inference.settings import Settings, SettingsError
+from polyglot_inference.settings import BatchingSettings, Settings, SettingsError
 
 COMPLETE = """
 models:
-- {name: digits, format: ONNX, path: /models/digits}
+- {name: digits, format: ONNX, path: /models/digits, batching: {maxSize: 64, maxDelay: 1.5ms}}
 - {name: text-statistics, format: Python, path: /models/text-statistics}
-grpc: {host: "127.0.0.1", port: 9100, maxMessageBytes: 1048576}
+grpc: {listen: ["127.0.0.1:9100"], maxMessageBytes: 1048576}
 metrics: {host: "127.0.0.1", port: 9101}
 drain: {timeoutSeconds: 12.5}
 log: {level: DEBUG}
@@ -33,7 +34,11 @@ def test_every_field_is_read_from_the_file(file: Path) -> None:
         ("digits", "ONNX", Path("/models/digits")),
         ("text-statistics", "Python", Path("/models/text-statistics")),
     ]
-    assert (settings.grpc.host, settings.grpc.port, settings.grpc.max_message_bytes) == ("127.0.0.1", 9100, 2**20)
+    assert [model.batching for model in settings.models] == [
+        BatchingSettings.model_construct(max_size=64, max_delay=timedelta(milliseconds=1.5)),
+        None,
+    ]
+    assert (settings.grpc.listen, settings.grpc.max_message_bytes) == (["127.0.0.1:9100"], 2**20)
     assert (settings.metrics.host, settings.metrics.port) == ("127.0.0.1", 9101)
     assert (settings.drain.timeout_seconds, settings.log.level, settings.runtime.cpus) == (12.5, "DEBUG", 3)
 
@@ -41,17 +46,18 @@ def test_every_field_is_read_from_the_file(file: Path) -> None:
 def test_only_models_are_required(file: Path) -> None:
     file.write_text(MINIMAL)
     settings = Settings.load(file)
-    assert (settings.grpc.port, settings.grpc.max_message_bytes, settings.metrics.port) == (9000, 67108864, 9001)
+    assert (settings.grpc.listen, settings.grpc.max_message_bytes) == (["0.0.0.0:9000"], 67108864)
+    assert settings.metrics.port == 9001
     assert (settings.drain.timeout_seconds, settings.log.level, settings.runtime.cpus) == (25, "INFO", None)
 
 
 def test_the_environment_overrides_single_fields_of_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file.write_text(COMPLETE)
-    monkeypatch.setenv("POLYGLOT_INFERENCE__GRPC__PORT", "9200")
+    monkeypatch.setenv("POLYGLOT_INFERENCE__GRPC__LISTEN", '["127.0.0.1:9200"]')
     monkeypatch.setenv("POLYGLOT_INFERENCE__GRPC__MAXMESSAGEBYTES", "2048")
     monkeypatch.setenv("POLYGLOT_INFERENCE__DRAIN__TIMEOUTSECONDS", "3")
     settings = Settings.load(file)
-    assert (settings.grpc.host, settings.grpc.port, settings.grpc.max_message_bytes) == ("127.0.0.1", 9200, 2048)
+    assert (settings.grpc.listen, settings.grpc.max_message_bytes) == (["127.0.0.1:9200"], 2048)
     assert settings.drain.timeout_seconds == 3
 
 
@@ -61,7 +67,7 @@ def test_the_environment_overrides_single_fields_of_the_file(file: Path, monkeyp
         ("", "must hold a YAML mapping with the key 'models'"),
         ("- models", "must hold a YAML mapping with the key 'models'"),
         ("models: [", "is not YAML"),
-        ("grpc: {port: 9000}", "models: Field required"),
+        ("grpc: {maxMessageBytes: 2048}", "models: Field required"),
         ("models: []", "models: List should have at least 1 item"),
         ("models: [{name: a, format: ONNX}]", "models.0.path: Field required"),
         ("models: [{name: a, format: onnx, path: /a}]", "models.0.format: Input should be 'ONNX' or 'Python'"),
@@ -72,7 +78,24 @@ def test_the_environment_overrides_single_fields_of_the_file(file: Path, monkeyp
             "models: Value error, model names must be unique; given more than once: a",
         ),
         (f"{MINIMAL}\nmodel: []", "model: Extra inputs are not permitted"),
-        (f"{MINIMAL}\ngrpc: {{port: 65536}}", "grpc.port: Input should be less than or equal to 65535"),
+        (f"{MINIMAL}\nmetrics: {{port: 65536}}", "metrics.port: Input should be less than or equal to 65535"),
+        (f"{MINIMAL}\ngrpc: {{listen: []}}", "grpc.listen: List should have at least 1 item"),
+        (f"{MINIMAL}\ngrpc: {{listen: ['0.0.0.0']}}", "'0.0.0.0' must be host:port or unix:/absolute/path"),
+        (f"{MINIMAL}\ngrpc: {{listen: ['0.0.0.0:65536']}}", "'0.0.0.0:65536' must be host:port"),
+        (f"{MINIMAL}\ngrpc: {{listen: ['unix:run.sock']}}", "'unix:run.sock' must name an absolute path"),
+        (f"{MINIMAL}\ngrpc: {{listen: ['unix:/{'s' * 107}']}}", "a socket's path has at most 107 bytes"),
+        (
+            "models: [{name: a, format: ONNX, path: /a, batching: {maxSize: 1}}]",
+            "models.0.batching.maxSize: Input should be greater than or equal to 2",
+        ),
+        (
+            "models: [{name: a, format: ONNX, path: /a, batching: {maxSize: 2, maxDelay: 5}}]",
+            "models.0.batching.maxDelay: Value error, must be a number with a unit, us, ms or s",
+        ),
+        (
+            "models: [{name: a, format: ONNX, path: /a, batching: {maxSize: 2, maxDelay: 2s}}]",
+            "models.0.batching.maxDelay: Input should be less than or equal to 1 second",
+        ),
         (f"{MINIMAL}\ngrpc: {{max_message_bytes: 2048}}", "grpc.max_message_bytes: Extra inputs"),
         (f"{MINIMAL}\ngrpc: {{maxMessageBytes: 1}}", "grpc.maxMessageBytes: Input should be greater than"),
         (f"{MINIMAL}\nlog: {{level: LOUD}}", "log.level: Input should be 'DEBUG', 'INFO'"),
@@ -92,6 +115,6 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_a_wrong_variable_is_refused_with_the_field_named(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file.write_text(MINIMAL)
-    monkeypatch.setenv("POLYGLOT_INFERENCE__GRPC__PORT", "nine thousand")
-    with pytest.raises(SettingsError, match=r"grpc\.port: Input should be a valid integer"):
+    monkeypatch.setenv("POLYGLOT_INFERENCE__METRICS__PORT", "nine thousand")
+    with pytest.raises(SettingsError, match=r"metrics\.port: Input should be a valid integer"):
         Settings.load(file)

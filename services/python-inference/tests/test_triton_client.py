@@ -71,7 +71,7 @@ async def test_tritons_client_works_unchanged(serve: Serve, identity: ModelSetti
             sys.executable,
             "-c",
             CLIENT,
-            f"127.0.0.1:{serving.server.grpc_port}",
+            serving.server.grpc_address,
             stdout=asyncio.subprocess.PIPE,
         )
         stdout, _ = await client.communicate()
