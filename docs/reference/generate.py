@@ -204,14 +204,19 @@ def errors_reference(definitions: Iterable[Mapping[str, Any]]) -> str:
         "Error codes",
         "Every failed call has one of these. REST answers with the HTTP status and the body",
         '`{"error": text, "code": code, "traceId": 32 hex digits or ""}`; gRPC with the status, and the trailers',
-        "`x-error-code` and, within a trace, `x-trace-id`. Codes are added, never renamed.",
+        "`x-error-code` and, within a trace, `x-trace-id`, and through the gateway a `google.rpc.ErrorInfo` (reason:",
+        "the code, domain `polyglot.dev`, metadata `traceId`). Codes are added, never renamed.",
+        "",
+        "*Retry after* is the header `Retry-After`, over gRPC a `google.rpc.RetryInfo`: when to try a call again",
+        "(unless the inference server says so itself, by a trailer `grpc-retry-pushback-ms` or `retry-after`, or by a",
+        "`RetryInfo` of its own).",
         "",
         "A code with an entry in the last column is the inference server's, and the gateway's own where it finds the",
         "same fault first; the others are the gateway's. A code that a newer server sends is passed on as it is.",
         "What to do about those that are not the caller's fault is in [operations](../operations.md#failed-calls).",
         "",
-        "| code | HTTP | gRPC | meaning | sent by the inference server when |",
-        "|---|---|---|---|---|",
+        "| code | HTTP | gRPC | retry after | meaning | sent by the inference server when |",
+        "|---|---|---|---|---|---|",
         *(_error_row(definition, served.get(definition["code"])) for definition in table),
     )
 
@@ -236,7 +241,9 @@ def _require_agreement(
 def _error_row(definition: Mapping[str, Any], error: type[inference_errors.InferenceError] | None) -> str:
     when = _sentence(error.__doc__ or "") if error else ""
     status = _status(definition["grpc"]).name
-    return f"| `{definition['code']}` | {definition['http']} | {status} | {_sentence(definition['meaning'])} | {when} |"
+    retry = f"{definition['retryAfter']:g} s" if definition["retryAfter"] else ""
+    meaning = _sentence(definition["meaning"])
+    return f"| `{definition['code']}` | {definition['http']} | {status} | {retry} | {meaning} | {when} |"
 
 
 def _status(number: int) -> grpc.StatusCode:

@@ -12,12 +12,13 @@ import (
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/telemetry"
 )
 
-// failure is one row of the table of error codes; grpc is the status by number.
+// failure is one row of the table of error codes; grpc is the status by number, retryAfter a count of seconds.
 type failure struct {
-	Code    string     `json:"code"`
-	HTTP    int        `json:"http"`
-	GRPC    codes.Code `json:"grpc"`
-	Meaning string     `json:"meaning"`
+	Code       string     `json:"code"`
+	HTTP       int        `json:"http"`
+	GRPC       codes.Code `json:"grpc"`
+	RetryAfter float64    `json:"retryAfter"`
+	Meaning    string     `json:"meaning"`
 }
 
 type reference struct {
@@ -39,7 +40,10 @@ func run() error {
 	}
 	all := reference{Metrics: metrics}
 	for _, definition := range apierr.Definitions {
-		all.Errors = append(all.Errors, failure(definition))
+		all.Errors = append(all.Errors, failure{
+			Code: definition.Code, HTTP: definition.HTTP, GRPC: definition.GRPC,
+			RetryAfter: definition.RetryAfter.Seconds(), Meaning: definition.Meaning,
+		})
 	}
 	return json.NewEncoder(os.Stdout).Encode(all)
 }

@@ -3,12 +3,14 @@
 package apierr
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"regexp"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -27,7 +29,10 @@ type Error struct {
 	HTTP    int
 	GRPC    codes.Code
 	Message string
-	cause   error
+	// RetryAfter is when the call may be tried again; 0: again as it is, it would fail again.
+	RetryAfter time.Duration
+	cause      error
+	reported   *status.Status // the backend's, where the failure is its
 }
 
 // New makes an error of one of this package's codes; the format's %w, if any, is what errors.Is and errors.As find.
@@ -38,7 +43,13 @@ func New(code, format string, args ...any) *Error {
 		definition = byCode[Internal]
 	}
 	text := fmt.Errorf(format, args...)
-	return &Error{Code: definition.Code, HTTP: definition.HTTP, GRPC: definition.GRPC, Message: text.Error(), cause: errors.Unwrap(text)}
+	failure := definition.failure(text.Error())
+	failure.cause = errors.Unwrap(text)
+	return failure
+}
+
+func (d Definition) failure(message string) *Error {
+	return &Error{Code: d.Code, HTTP: d.HTTP, GRPC: d.GRPC, RetryAfter: d.RetryAfter, Message: message}
 }
 
 func (e *Error) Error() string { return e.Message }
@@ -58,16 +69,13 @@ func (e *Error) LogLevel() slog.Level {
 	}
 }
 
-// GRPCStatus makes the error a gRPC status of its own, so that a gRPC handler can return it.
-func (e *Error) GRPCStatus() *status.Status { return status.New(e.GRPC, e.Message) }
-
 // From finds the Error in err, or makes one: gRPC and context errors keep their status, anything else is INTERNAL, whose
 // cause is for the log and not for the caller.
 func From(err error) *Error {
 	return FromCall(err, nil)
 }
 
-// FromCall is From for the error of a gRPC call, whose trailer may name the code.
+// FromCall is From for the error of a gRPC call, whose trailer may name the code and when to try again.
 func FromCall(err error, trailer metadata.MD) *Error {
 	if err == nil {
 		return nil
@@ -95,15 +103,16 @@ func fromStatus(reported *status.Status, trailer metadata.MD) *Error {
 	if !ok {
 		definition = byCode[Unknown]
 	}
-	failure := &Error{Code: definition.Code, HTTP: definition.HTTP, GRPC: definition.GRPC, Message: reported.Message(), cause: reported.Err()}
-	if failure.Message == "" {
-		failure.Message = definition.Meaning
-	}
+	failure := definition.failure(cmp.Or(reported.Message(), definition.Meaning))
+	failure.cause, failure.reported = reported.Err(), reported
 	if code := codeIn(trailer); code != "" {
 		failure.Code = code
 		if own, ok := byCode[code]; ok && own.GRPC == failure.GRPC {
-			failure.HTTP = own.HTTP
+			failure.HTTP, failure.RetryAfter = own.HTTP, own.RetryAfter
 		}
+	}
+	if pushback := pushbackOf(reported, trailer); pushback > 0 {
+		failure.RetryAfter = pushback
 	}
 	return failure
 }

@@ -30,6 +30,12 @@ func TestTableOfCodesIsComplete(t *testing.T) {
 			t.Errorf("%s is no failure: HTTP %d, gRPC %v", definition.Code, definition.HTTP, definition.GRPC)
 		}
 	}
+	for _, definition := range Definitions {
+		later := definition.HTTP == http.StatusTooManyRequests || definition.HTTP == http.StatusServiceUnavailable
+		if later != (definition.RetryAfter > 0) {
+			t.Errorf("%s: HTTP %d with RetryAfter %v; 429 and 503 have one, and no other", definition.Code, definition.HTTP, definition.RetryAfter)
+		}
+	}
 	for code := codes.Canceled; code <= codes.Unauthenticated; code++ {
 		if _, ok := byStatus[code]; !ok {
 			t.Errorf("gRPC status %v has no code", code)

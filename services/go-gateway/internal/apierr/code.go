@@ -2,6 +2,7 @@ package apierr
 
 import (
 	"net/http"
+	"time"
 
 	"google.golang.org/grpc/codes"
 )
@@ -17,6 +18,7 @@ const (
 	ModelNotReady      = "MODEL_NOT_READY"
 	ServerDraining     = "SERVER_DRAINING"
 	MessageTooLarge    = "MESSAGE_TOO_LARGE"
+	RequestTimeout     = "REQUEST_TIMEOUT"
 	DeadlineExceeded   = "DEADLINE_EXCEEDED"
 	Unsupported        = "UNSUPPORTED"
 	ModelFailed        = "MODEL_FAILED"
@@ -46,44 +48,49 @@ const statusClientClosedRequest = 499
 
 // Definition is one row of the table of codes.
 type Definition struct {
-	Code    string
-	HTTP    int
-	GRPC    codes.Code
-	Meaning string
+	Code string
+	HTTP int
+	GRPC codes.Code
+	// RetryAfter is when the call may be tried again, where the backend does not say; 0: again as it is, it would fail again.
+	RetryAfter time.Duration
+	Meaning    string
 }
 
 // Definitions is the one table of codes: HTTP status and gRPC status as Triton maps them
 // (https://github.com/triton-inference-server/server/blob/main/docs/protocol/README.md), plus those of a gateway.
+// Every 429 and 503 has a RetryAfter.
+//
 // Where several codes share a gRPC status, a call that failed with the bare status gets the last of them.
 var Definitions = []Definition{
-	{InvalidRequest, http.StatusBadRequest, codes.InvalidArgument, "the request contradicts itself, the protocol or the model's metadata"},
-	{InvalidTensor, http.StatusBadRequest, codes.InvalidArgument, "one tensor of the request is wrong; the text names it"},
-	{Unrepresentable, http.StatusBadRequest, codes.InvalidArgument, "the result has no JSON form (FP16, BF16, NaN, infinity, text that is not UTF-8); call by gRPC"},
-	{InvalidArgument, http.StatusBadRequest, codes.InvalidArgument, "a backend refused the request and sent no code"},
-	{ModelNotFound, http.StatusNotFound, codes.NotFound, "no model of that name, or not in that version"},
-	{NotFound, http.StatusNotFound, codes.NotFound, "a backend does not know what was named and sent no code"},
-	{ModelNotReady, http.StatusServiceUnavailable, codes.Unavailable, "the model is unknown or still loading"},
-	{ServerDraining, http.StatusServiceUnavailable, codes.Unavailable, "a backend is shutting down; this call was not executed"},
-	{Unavailable, http.StatusServiceUnavailable, codes.Unavailable, "no backend could be reached"},
-	{MessageTooLarge, http.StatusRequestEntityTooLarge, codes.ResourceExhausted, "a request or response exceeds the limit on its size"},
-	{ResourceExhausted, http.StatusTooManyRequests, codes.ResourceExhausted, "a limit was reached; try again later"},
-	{DeadlineExceeded, http.StatusGatewayTimeout, codes.DeadlineExceeded, "the caller's deadline, or the default one, passed"},
-	{Cancelled, statusClientClosedRequest, codes.Canceled, "the caller went away before the answer"},
-	{RouteNotFound, http.StatusNotFound, codes.Unimplemented, "no such path"},
-	{MethodNotAllowed, http.StatusMethodNotAllowed, codes.Unimplemented, "the path exists, with other methods; see the header Allow"},
-	{UnsupportedCoding, http.StatusUnsupportedMediaType, codes.Unimplemented, "the request body is compressed; send it as it is"},
-	{Unsupported, http.StatusNotImplemented, codes.Unimplemented, "a part of the protocol that is not offered"},
-	{Unimplemented, http.StatusNotImplemented, codes.Unimplemented, "a backend does not offer this call and sent no code"},
-	{PermissionDenied, http.StatusForbidden, codes.PermissionDenied, "the caller may not do this"},
-	{Unauthenticated, http.StatusUnauthorized, codes.Unauthenticated, "the caller did not say who it is"},
-	{ModelFailed, http.StatusInternalServerError, codes.Internal, "the model raised, or answered something other than it declares"},
-	{Internal, http.StatusInternalServerError, codes.Internal, "a fault of the gateway or of a backend"},
-	{AlreadyExists, http.StatusBadRequest, codes.AlreadyExists, "a backend has what was to be created, and sent no code"},
-	{FailedPrecondition, http.StatusBadRequest, codes.FailedPrecondition, "a backend is not in the state the call needs, and sent no code"},
-	{OutOfRange, http.StatusBadRequest, codes.OutOfRange, "a backend refused a value, and sent no code"},
-	{Aborted, http.StatusInternalServerError, codes.Aborted, "a backend gave up the call, and sent no code"},
-	{DataLoss, http.StatusInternalServerError, codes.DataLoss, "a backend lost data, and sent no code"},
-	{Unknown, http.StatusInternalServerError, codes.Unknown, "a backend failed without saying how"},
+	{InvalidRequest, http.StatusBadRequest, codes.InvalidArgument, 0, "the request contradicts itself, the protocol or the model's metadata"},
+	{InvalidTensor, http.StatusBadRequest, codes.InvalidArgument, 0, "one tensor of the request is wrong; the text names it"},
+	{Unrepresentable, http.StatusBadRequest, codes.InvalidArgument, 0, "the result has no JSON form (FP16, BF16, NaN, infinity, text that is not UTF-8); call by gRPC"},
+	{InvalidArgument, http.StatusBadRequest, codes.InvalidArgument, 0, "a backend refused the request and sent no code"},
+	{ModelNotFound, http.StatusNotFound, codes.NotFound, 0, "no model of that name, or not in that version"},
+	{NotFound, http.StatusNotFound, codes.NotFound, 0, "a backend does not know what was named and sent no code"},
+	{ModelNotReady, http.StatusServiceUnavailable, codes.Unavailable, 5 * time.Second, "the model is unknown or still loading"},
+	{ServerDraining, http.StatusServiceUnavailable, codes.Unavailable, time.Second, "a backend is shutting down; this call was not executed"},
+	{Unavailable, http.StatusServiceUnavailable, codes.Unavailable, time.Second, "no backend could be reached"},
+	{MessageTooLarge, http.StatusRequestEntityTooLarge, codes.ResourceExhausted, 0, "a request or response exceeds the limit on its size"},
+	{ResourceExhausted, http.StatusTooManyRequests, codes.ResourceExhausted, time.Second, "a limit was reached; try again later"},
+	{RequestTimeout, http.StatusRequestTimeout, codes.DeadlineExceeded, 0, "the request had not arrived in full when its deadline passed"},
+	{DeadlineExceeded, http.StatusGatewayTimeout, codes.DeadlineExceeded, 0, "the caller's deadline, or the default one, passed"},
+	{Cancelled, statusClientClosedRequest, codes.Canceled, 0, "the caller went away before the answer"},
+	{RouteNotFound, http.StatusNotFound, codes.Unimplemented, 0, "no such path"},
+	{MethodNotAllowed, http.StatusMethodNotAllowed, codes.Unimplemented, 0, "the path exists, with other methods; see the header Allow"},
+	{UnsupportedCoding, http.StatusUnsupportedMediaType, codes.Unimplemented, 0, "the request body is compressed; send it as it is"},
+	{Unsupported, http.StatusNotImplemented, codes.Unimplemented, 0, "a part of the protocol that is not offered"},
+	{Unimplemented, http.StatusNotImplemented, codes.Unimplemented, 0, "a backend does not offer this call and sent no code"},
+	{PermissionDenied, http.StatusForbidden, codes.PermissionDenied, 0, "the caller may not do this"},
+	{Unauthenticated, http.StatusUnauthorized, codes.Unauthenticated, 0, "the caller did not say who it is"},
+	{ModelFailed, http.StatusInternalServerError, codes.Internal, 0, "the model raised, or answered something other than it declares"},
+	{Internal, http.StatusInternalServerError, codes.Internal, 0, "a fault of the gateway or of a backend"},
+	{AlreadyExists, http.StatusBadRequest, codes.AlreadyExists, 0, "a backend has what was to be created, and sent no code"},
+	{FailedPrecondition, http.StatusBadRequest, codes.FailedPrecondition, 0, "a backend is not in the state the call needs, and sent no code"},
+	{OutOfRange, http.StatusBadRequest, codes.OutOfRange, 0, "a backend refused a value, and sent no code"},
+	{Aborted, http.StatusInternalServerError, codes.Aborted, 0, "a backend gave up the call, and sent no code"},
+	{DataLoss, http.StatusInternalServerError, codes.DataLoss, 0, "a backend lost data, and sent no code"},
+	{Unknown, http.StatusInternalServerError, codes.Unknown, 0, "a backend failed without saying how"},
 }
 
 var (

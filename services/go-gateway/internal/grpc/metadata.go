@@ -39,3 +39,16 @@ func outgoing(ctx context.Context) context.Context {
 	incoming, _ := metadata.FromIncomingContext(ctx)
 	return metadata.NewOutgoingContext(ctx, passable(incoming))
 }
+
+const (
+	requestIDKey     = "x-request-id"
+	longestRequestID = 128
+)
+
+// requestID is the caller's own name for the call, cut to a length that a log line can bear; "" where it sent none.
+func requestID(ctx context.Context) string {
+	for _, id := range metadata.ValueFromIncomingContext(ctx, requestIDKey) {
+		return id[:min(len(id), longestRequestID)]
+	}
+	return ""
+}

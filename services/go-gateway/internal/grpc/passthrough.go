@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -68,25 +67,23 @@ func (p *passthrough) handle(_ any, stream grpc.ServerStream) error {
 		serve = unknownMethod
 	}
 	trailer, err := serve(stream, name)
-	trailer = passable(trailer)
+	passed := passable(trailer)
 	service, rpc := labels(name, known)
 	if err == nil {
-		stream.SetTrailer(trailer)
+		stream.SetTrailer(passed)
 		p.Metrics.Observe(service, rpc, int(codes.OK), "", time.Since(start).Seconds())
 		return nil
 	}
 	failure := apierr.FromCall(err, trailer)
-	trailer.Set(apierr.CodeTrailer, failure.Code)
-	if span := trace.SpanContextFromContext(stream.Context()); span.HasTraceID() {
-		trailer.Set(traceIDTrailer, span.TraceID().String())
+	traceID := apierr.TraceID(stream.Context())
+	passed.Set(apierr.CodeTrailer, failure.Code)
+	if traceID != "" {
+		passed.Set(traceIDTrailer, traceID)
 	}
-	stream.SetTrailer(trailer)
+	stream.SetTrailer(passed)
 	p.logFailure(stream.Context(), name, failure, time.Since(start))
 	p.Metrics.Observe(service, rpc, int(failure.GRPC), failure.Code, time.Since(start).Seconds())
-	if _, ok := status.FromError(err); ok {
-		return err // with the details that a pod may have added
-	}
-	return failure
+	return failure.Status(traceID).Err()
 }
 
 // labels are the service and method for metrics, where a caller may not put in names of its own.
@@ -99,13 +96,17 @@ func labels(name string, known bool) (service, rpc string) {
 }
 
 func (p *passthrough) logFailure(ctx context.Context, name string, failure *apierr.Error, elapsed time.Duration) {
-	p.Logger.LogAttrs(ctx, failure.LogLevel(), "Failed call",
+	attributes := []slog.Attr{
 		slog.String("rpc", name),
 		slog.String("status", failure.GRPC.String()),
 		slog.String("code", failure.Code),
 		slog.String("error", failure.Message),
 		slog.Duration("elapsed", elapsed),
-	)
+	}
+	if id := requestID(ctx); id != "" {
+		attributes = append(attributes, slog.String("requestId", id))
+	}
+	p.Logger.LogAttrs(ctx, failure.LogLevel(), "Failed call", attributes...)
 }
 
 func unknownMethod(_ grpc.ServerStream, name string) (metadata.MD, error) {

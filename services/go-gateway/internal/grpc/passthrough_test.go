@@ -193,7 +193,8 @@ func TestUnary_failure_keeps_status_details_and_trailer_and_names_its_code(t *te
 			if got.Code() != codes.InvalidArgument || got.Message() != "tensor x is wrong" {
 				t.Errorf("got %v", err)
 			}
-			if details := got.Details(); len(details) != 1 || details[0].(*errdetails.BadRequest).GetFieldViolations()[0].GetField() != "x" {
+			if details := got.Details(); len(details) != 2 || details[0].(*errdetails.BadRequest).GetFieldViolations()[0].GetField() != "x" ||
+				details[1].(*errdetails.ErrorInfo).GetReason() != c.want || details[1].(*errdetails.ErrorInfo).GetDomain() != apierr.Domain {
 				t.Errorf("got details %v", details)
 			}
 			if code := trailer.Get(apierr.CodeTrailer); !slices.Equal(code, []string{c.want}) {

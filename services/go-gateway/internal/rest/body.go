@@ -58,7 +58,7 @@ func bodyError(r *http.Request, err error, limit int64) error {
 	case errors.As(err, &overflow):
 		return apierr.New(apierr.MessageTooLarge, "the body is larger than limits.maxRequestBytes = %d", limit)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return apierr.New(apierr.DeadlineExceeded, "the deadline passed before the body was read: %w", err)
+		return apierr.New(apierr.RequestTimeout, "the deadline passed before the body was read: %w", err)
 	case r.Context().Err() != nil:
 		return apierr.New(apierr.Cancelled, "the caller went away before the body was read: %w", err)
 	}

@@ -55,7 +55,7 @@ func TestBodyThatNeverEndsStopsAtTheDeadline(t *testing.T) {
 	}
 	got := g.send(t, request, "X-Request-Timeout: 50ms")
 	code, message, _ := got.failure(t)
-	if got.status != http.StatusGatewayTimeout || code != "DEADLINE_EXCEEDED" || !strings.HasPrefix(message, "the deadline passed before the body was read") {
+	if got.status != http.StatusRequestTimeout || code != "REQUEST_TIMEOUT" || !strings.HasPrefix(message, "the deadline passed before the body was read") {
 		t.Errorf("got %d %s %q", got.status, code, message)
 	}
 }

@@ -8,6 +8,7 @@ package rest
 
 import (
 	"log/slog"
+	"maps"
 	"net/http"
 	"path"
 	"slices"
@@ -73,10 +74,16 @@ func (s *server) routes() []route {
 // New makes the handler of the REST port.
 func New(options Options) http.Handler {
 	s := &server{options}
-	mux := http.NewServeMux()
+	paths := map[string]methods{}
 	for _, route := range s.routes() {
-		mux.Handle(route.method+" "+route.path, s.handler(route.path, route.endpoint))
-		mux.Handle(route.path, s.handler(route.path, methodNotAllowed(route.method)))
+		if paths[route.path] == nil {
+			paths[route.path] = methods{}
+		}
+		paths[route.path][route.method] = route.endpoint
+	}
+	mux := http.NewServeMux()
+	for path, methods := range paths {
+		mux.Handle(path, s.handler(path, methods.serve))
 	}
 	unmatched := s.handler(unmatchedRoute, routeNotFound)
 	mux.Handle("/", unmatched)
@@ -107,15 +114,24 @@ func routeNotFound(_ http.ResponseWriter, r *http.Request) ([]byte, error) {
 	return nil, apierr.New(apierr.RouteNotFound, "no such path: %s; the paths are those of the Open Inference Protocol v2, such as /v2/models/MODEL/infer", r.URL.Path)
 }
 
-func methodNotAllowed(method string) endpoint {
-	allowed := []string{method}
-	if method == http.MethodGet {
-		allowed = append(allowed, http.MethodHead)
+// methods are the endpoints of one path by HTTP method. The mux knows paths alone: it would choose a path for its method
+// before one for its words, and so take /v2/models/stats for a model's name.
+type methods map[string]endpoint
+
+func (m methods) serve(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	method := r.Method
+	if method == http.MethodHead {
+		method = http.MethodGet // net/http drops the body
 	}
-	return func(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-		w.Header().Set("Allow", strings.Join(allowed, ", "))
-		return nil, apierr.New(apierr.MethodNotAllowed, "%s takes %s, not %s", r.URL.Path, strings.Join(allowed, " and "), r.Method)
+	if serve, ok := m[method]; ok {
+		return serve(w, r)
 	}
+	allowed := slices.Sorted(maps.Keys(m))
+	if _, ok := m[http.MethodGet]; ok {
+		allowed = slices.Insert(allowed, 1, http.MethodHead)
+	}
+	w.Header().Set("Allow", strings.Join(allowed, ", "))
+	return nil, apierr.New(apierr.MethodNotAllowed, "%s takes %s, not %s", r.URL.Path, strings.Join(allowed, " and "), r.Method)
 }
 
 // knownMethod bounds what a caller can put into span names and metric labels, as OpenTelemetry's conventions ask.

@@ -11,7 +11,7 @@ const traceIDHeader = "X-Trace-Id"
 // withTraceID names the call's trace in the answer's header, success or not.
 func withTraceID(next endpoint) endpoint {
 	return func(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-		if id := apierr.TraceID(r); id != "" {
+		if id := apierr.TraceID(r.Context()); id != "" {
 			w.Header().Set(traceIDHeader, id)
 		}
 		return next(w, r)
