@@ -80,7 +80,7 @@ def gateway_settings(ports: Mapping[str, int]) -> dict[str, Any]:
     """Return the gateway's configuration."""
     return {
         "listen": {name: f"127.0.0.1:{ports[name]}" for name in ("rest", "grpc", "admin")},
-        "backend": {"host": "127.0.0.1", "port": ports["inference"], "resolveInterval": "1s"},
+        "backend": {"host": "127.0.0.1", "ports": [ports["inference"]], "resolveInterval": "1s"},
         "limits": {"maxRequestBytes": 2**26, "defaultTimeout": "60s"},
         "drain": {"timeout": "25s"},
         "log": {"level": "info"},

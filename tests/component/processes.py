@@ -129,7 +129,7 @@ def chain(folder: Path, gateway_binary: Path, models: list[dict[str, str]]) -> I
         folder / "gateway.yaml",
         {
             "listen": {name: f"127.0.0.1:{port}" for name, port in (("rest", rest), ("grpc", grpc), ("admin", admin))},
-            "backend": {"host": "127.0.0.1", "port": inference_port, "resolveInterval": "1s"},
+            "backend": {"host": "127.0.0.1", "ports": [inference_port], "resolveInterval": "1s"},
             "limits": {"maxRequestBytes": 1 << 20, "defaultTimeout": "30s"},
             "drain": {"timeout": "10s"},
         },

@@ -119,7 +119,7 @@ class Polyglot:
                 folder / "gateway.yaml",
                 {
                     "listen": {"rest": rest, "grpc": grpc, "admin": admin},
-                    "backend": {"host": "127.0.0.1", "port": server, "resolveInterval": "1s"},
+                    "backend": {"host": "127.0.0.1", "ports": [server], "resolveInterval": "1s"},
                     "limits": {"maxRequestBytes": MAX_MESSAGE_BYTES, "defaultTimeout": "30s"},
                     "drain": {"timeout": "10s"},
                 },

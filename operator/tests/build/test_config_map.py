@@ -52,7 +52,7 @@ def test_a_models_folder_lies_below_its_mount(source: dict[str, Any], path: str)
 
 def test_the_gateway_calls_the_headless_service_by_its_full_name() -> None:
     backend = settings({"configMap": {"name": "m"}}, "m", Component.GATEWAY)["backend"]
-    assert backend == {"host": "s-inference.n.svc.cluster.example", "port": 9000, "resolveInterval": "1s"}
+    assert backend == {"host": "s-inference.n.svc.cluster.example", "ports": [9000], "resolveInterval": "1s"}
 
 
 def test_a_template_that_prints_a_value_unquoted_fails() -> None:

@@ -57,7 +57,7 @@ func (g Gateway) serve(ctx context.Context, settings config.Config, stderr io.Wr
 	process, err := open(ctx, settings, telemetry.NewMetrics(g.Version), logger)
 	if err == nil {
 		logger.Info("Started", "version", g.Version, "rest", process.listeners.rest.Addr().String(), "grpc", process.listeners.grpc.Addr().String(),
-			"admin", process.listeners.admin.Addr().String(), "backend", settings.Backend.Authority())
+			"admin", process.listeners.admin.Addr().String(), "backend", settings.Backend.String())
 		err = process.run(ctx)
 		logger.Info("Stopped")
 	}

@@ -89,7 +89,7 @@ func TestMain_version_and_help_are_no_failure(t *testing.T) {
 
 func TestMain_serves_until_it_is_told_to_stop(t *testing.T) {
 	pod := backendtest.Start(t, nil, "127.0.0.1")[0]
-	settings, err := json.Marshal(map[string]any{"host": "localhost", "port": pod.Port})
+	settings, err := json.Marshal(map[string]any{"host": "localhost", "ports": []int{pod.Port}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,7 +34,7 @@ type running struct {
 func settingsFor(host string, port int) config.Config {
 	settings := config.Default()
 	settings.Listen = config.Listen{REST: "127.0.0.1:0", GRPC: "127.0.0.1:0", Admin: "127.0.0.1:0"}
-	settings.Backend = config.Backend{Host: host, Port: port, ResolveInterval: 100 * time.Millisecond}
+	settings.Backend = config.Backend{Host: host, Ports: []int{port}, ResolveInterval: 100 * time.Millisecond}
 	return settings
 }
 

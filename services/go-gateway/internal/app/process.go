@@ -40,9 +40,9 @@ func open(ctx context.Context, settings config.Config, metrics *telemetry.Metric
 	}
 	pods, err := backend.New(backend.Options{
 		Host:            settings.Backend.Host,
-		Port:            settings.Backend.Port,
-		Authority:       settings.Backend.Authority(),
+		Ports:           settings.Backend.Ports,
 		ResolveInterval: settings.Backend.ResolveInterval,
+		Sockets:         settings.Backend.Sockets,
 		Stats:           otelgrpc.NewClientHandler(),
 		Observer:        metrics,
 		Logger:          logger,

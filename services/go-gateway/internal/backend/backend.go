@@ -1,8 +1,9 @@
 // Package backend is the gateway's connection to the inference pods: one gRPC channel over all of them.
 //
-// Pods are found by polling the DNS name of their headless Service (resolver.go); a call goes to the pod with the fewest
-// calls outstanding (picker.go); a pod whose calls fail is put aside and tried again later (member.go); a call that
-// certainly did not run is sent once more, to another pod (retry.go). Nothing here asks the Kubernetes API.
+// Pods are found by polling the DNS name of their headless Service, each with a worker process per port, or are listed as Unix
+// sockets (resolver.go); a call goes to the member with the fewest calls outstanding (picker.go) or to the one that it is
+// pinned to (route.go); a member whose calls fail is put aside and tried again later (member.go); a call that certainly did
+// not run is sent once more, to another member (retry.go). Nothing here asks the Kubernetes API.
 package backend
 
 import (
@@ -36,9 +37,9 @@ var reconnecting = backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier:
 // Options says where the pods are and what the channel needs from outside.
 type Options struct {
 	Host            string // DNS name of the headless Service, or an IP address
-	Port            int
-	Authority       string // host:port of the Service, sent as `:authority` to every pod
+	Ports           []int  // of every pod: a worker process listens on each
 	ResolveInterval time.Duration
+	Sockets         []string         // absolute paths of Unix sockets, instead of Host and Ports
 	Lookup          Lookup           // nil: the system's resolver
 	Now             func() time.Time // nil: the clock
 	Stats           stats.Handler    // nil: none
@@ -73,7 +74,6 @@ func New(options Options) (*Backend, error) {
 	finder := &resolverBuilder{options: options, pool: pods}
 	dial := []grpc.DialOption{
 		grpc.WithResolvers(finder),
-		grpc.WithAuthority(options.Authority),
 		grpc.WithTransportCredentials(insecure.NewCredentials()), // mutual TLS is the mesh's
 		grpc.WithNoProxy(),
 		grpc.WithDisableServiceConfig(),
@@ -92,12 +92,17 @@ func New(options Options) (*Backend, error) {
 	if options.Stats != nil {
 		dial = append(dial, grpc.WithStatsHandler(options.Stats))
 	}
-	conn, err := grpc.NewClient(scheme+":///"+options.Authority, dial...)
+	conn, err := grpc.NewClient(scheme+":///pods", dial...)
 	if err != nil {
 		return nil, err
 	}
 	conn.Connect()
 	return &Backend{Conn: conn, pool: pods}, nil
+}
+
+// Members are the addresses that are connected now, sorted: ip:port, or unix:path.
+func (b *Backend) Members() []string {
+	return b.pool.connected()
 }
 
 // Status lists the pods in the order of their addresses.

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -71,11 +73,17 @@ type fixture struct {
 
 func connect(t *testing.T, host string, port int, lookup backend.Lookup) fixture {
 	t.Helper()
-	seen := new(counts)
-	b, err := backend.New(backend.Options{
-		Host: host, Port: port, Authority: service + ":9000", ResolveInterval: 100 * time.Millisecond,
-		Lookup: lookup, Observer: seen, Logger: slog.New(slog.DiscardHandler),
+	return open(t, backend.Options{
+		Host: host, Ports: []int{port}, ResolveInterval: 100 * time.Millisecond, Lookup: lookup,
 	})
+}
+
+// open connects as the options say, and notes what is observed.
+func open(t *testing.T, options backend.Options) fixture {
+	t.Helper()
+	seen := new(counts)
+	options.Observer, options.Logger = seen, slog.New(slog.DiscardHandler)
+	b, err := backend.New(options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,7 +260,8 @@ func TestAuthority_is_the_services_on_every_pod(t *testing.T) {
 		}
 	}
 	for _, pod := range pods {
-		if got := pod.Metadata().Get(":authority"); !slices.Equal(got, []string{service + ":9000"}) {
+		want := net.JoinHostPort(service, strconv.Itoa(pod.Port))
+		if got := pod.Metadata().Get(":authority"); !slices.Equal(got, []string{want}) {
 			t.Errorf("%s saw :authority %v", pod.IP, got)
 		}
 	}

@@ -27,7 +27,7 @@ type pool struct {
 	picks   uint64
 }
 
-// member is the record of one pod.
+// member is the record of one pod's worker process: of the pod itself where it has but one, which is what is said below.
 //
 // Calls, not the connection, say whether a pod lives: behind a sidecar the connection to a pod that is gone stays READY and
 // every call on it fails UNAVAILABLE after seconds. So a failed call puts the pod aside, and only calls that were
@@ -194,10 +194,24 @@ func (p *pool) offersAnother(m *member) bool {
 	return false
 }
 
-func (m *member) connected(state connectivity.State) {
+func (m *member) observe(state connectivity.State) {
 	m.pool.mu.Lock()
 	defer m.pool.mu.Unlock()
 	m.connection = state
+}
+
+// connected are the addresses of the members with a connection, sorted.
+func (p *pool) connected() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	addresses := make([]string, 0, len(p.members))
+	for address, m := range p.members {
+		if m.connection == connectivity.Ready {
+			addresses = append(addresses, address)
+		}
+	}
+	slices.Sort(addresses)
+	return addresses
 }
 
 func (p *pool) status() []Status {

@@ -25,7 +25,7 @@ func newTestPool(pods int) (*pool, []*member, *clock) {
 	}
 	members := p.replace(addresses)
 	for _, m := range members {
-		m.connected(connectivity.Ready)
+		m.observe(connectivity.Ready)
 	}
 	return p, members, c
 }

@@ -1,8 +1,6 @@
 package backend
 
 import (
-	"context"
-
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/balancer/base"
 	"google.golang.org/grpc/codes"
@@ -41,7 +39,7 @@ type observedChannel struct{ balancer.ClientConn }
 func (c observedChannel) NewSubConn(addresses []resolver.Address, options balancer.NewSubConnOptions) (balancer.SubConn, error) {
 	m, inner := memberOf(addresses[0]), options.StateListener
 	options.StateListener = func(state balancer.SubConnState) {
-		m.connected(state.ConnectivityState)
+		m.observe(state.ConnectivityState)
 		inner(state)
 	}
 	return c.ClientConn.NewSubConn(addresses, options) //nolint:staticcheck // the notice is about several addresses; the base balancer passes one
@@ -50,9 +48,6 @@ func (c observedChannel) NewSubConn(addresses []resolver.Address, options balanc
 type pickerBuilder struct{}
 
 func (pickerBuilder) Build(info base.PickerBuildInfo) balancer.Picker {
-	if len(info.ReadySCs) == 0 {
-		return base.NewErrPicker(balancer.ErrNoSubConnAvailable)
-	}
 	p := &picker{connections: make(map[*member]balancer.SubConn, len(info.ReadySCs))}
 	for connection, details := range info.ReadySCs {
 		m := memberOf(details.Address)
@@ -71,8 +66,17 @@ type picker struct {
 }
 
 func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
-	route := routeIn(info.Ctx)
-	taken, ok := p.pool.pick(p.ready, route.excluded)
+	route, ready := routeIn(info.Ctx), p.ready
+	if address, pinned := pinnedIn(info.Ctx); pinned {
+		ready = p.only(address)
+		if len(ready) == 0 {
+			return balancer.PickResult{}, status.Errorf(codes.Unavailable, "the call is for %s, which is not connected", address)
+		}
+	}
+	if len(ready) == 0 {
+		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
+	}
+	taken, ok := p.pool.pick(ready, route.excluded)
 	if !ok {
 		return balancer.PickResult{}, status.Error(codes.Unavailable, "the call's pod failed, and no other is connected")
 	}
@@ -85,6 +89,16 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 			taken.finish(judge(end))
 		},
 	}, nil
+}
+
+// only is the connected member with this address, or nothing.
+func (p *picker) only(address string) []*member {
+	for index, m := range p.ready {
+		if m.address == address {
+			return p.ready[index : index+1]
+		}
+	}
+	return nil
 }
 
 // judge reads the end of a call. UNAVAILABLE comes from the transport, the sidecar, or a pod that drains, unless the
@@ -104,27 +118,4 @@ func judge(end balancer.DoneInfo) verdict {
 func saidByApplication(end balancer.DoneInfo) bool {
 	code := end.Trailer.Get(apierr.CodeTrailer)
 	return len(code) > 0 && code[0] != apierr.ServerDraining
-}
-
-// route is where one call went and may not go; the retry interceptor and the picker share it through the call's context.
-type route struct {
-	excluded *member
-	picked   *member
-	failed   bool // the last attempt ended in an error
-	repeated bool // the current attempt follows one that failed
-}
-
-type routeKey struct{}
-
-func withRoute(ctx context.Context) (context.Context, *route) {
-	r := new(route)
-	return context.WithValue(ctx, routeKey{}, r), r
-}
-
-// routeIn returns a route that nobody else reads for a call without one: a stream, which is never retried.
-func routeIn(ctx context.Context) *route {
-	if r, ok := ctx.Value(routeKey{}).(*route); ok {
-		return r
-	}
-	return new(route)
 }

@@ -37,12 +37,15 @@ type resolverBuilder struct {
 func (b *resolverBuilder) Scheme() string { return scheme }
 
 func (b *resolverBuilder) Build(_ resolver.Target, channel resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
+	if len(b.options.Sockets) > 0 {
+		return listSockets(channel, b.pool, b.options.Sockets)
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	r := &dnsResolver{
 		channel:  channel,
 		pool:     b.pool,
 		lookup:   b.options.Lookup,
-		port:     b.options.Port,
+		ports:    b.options.Ports,
 		observer: b.options.Observer,
 		logger:   b.options.Logger,
 		stop:     stop,
@@ -73,11 +76,11 @@ type dnsResolver struct {
 	pool          *pool
 	lookup        Lookup
 	network, host string
-	port          int
+	ports         []int
 	observer      Observer
 	logger        *slog.Logger
 
-	known   []string // the last good answer
+	known   []string // the members of the last good answer
 	told    bool     // whether the channel has had an answer at all
 	failing bool     // whether the last question failed; it is logged once
 	stop    context.CancelFunc
@@ -129,9 +132,11 @@ func (r *dnsResolver) ask(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	addresses := make([]string, len(found))
-	for i, ip := range found {
-		addresses[i] = net.JoinHostPort(ip.Unmap().String(), strconv.Itoa(r.port))
+	addresses := make([]string, 0, len(found)*len(r.ports))
+	for _, ip := range found {
+		for _, port := range r.ports {
+			addresses = append(addresses, net.JoinHostPort(ip.Unmap().String(), strconv.Itoa(port)))
+		}
 	}
 	slices.Sort(addresses)
 	return slices.Compact(addresses), nil
@@ -162,18 +167,46 @@ func (r *dnsResolver) succeeded(addresses []string) {
 	r.tell(addresses)
 }
 
-// tell gives the channel the pods; each address carries the member that keeps the pod's record across pickers.
+// tell gives the channel the pods. Every call carries the Service's host and the member's port as `:authority`, whichever pod
+// it goes to: the mesh finds the Service, and so mutual TLS, by it.
 func (r *dnsResolver) tell(addresses []string) {
-	members := r.pool.replace(addresses)
-	state := resolver.State{Addresses: make([]resolver.Address, len(members))}
-	for i, m := range members {
-		state.Addresses[i] = resolver.Address{Addr: m.address, Attributes: attributes.New(memberKey{}, m)}
-	}
+	host := strings.TrimSuffix(r.host, ".")
+	state := stateOf(r.pool.replace(addresses), func(address string) string {
+		_, port, _ := net.SplitHostPort(address) // ask has joined it
+		return net.JoinHostPort(host, port)
+	})
 	// The balancer refuses an empty answer only after it has dropped the old pods; the text below is what callers then read.
 	if err := r.channel.UpdateState(state); err != nil && len(addresses) > 0 {
 		r.logger.Error("The channel refused an answer of DNS", "pods", addresses, "error", err)
 	}
 	if len(addresses) == 0 {
-		r.channel.ReportError(fmt.Errorf("%s has no ready pods", strings.TrimSuffix(r.host, ".")))
+		r.channel.ReportError(fmt.Errorf("%s has no ready pods", host))
 	}
 }
+
+// stateOf is what a channel is told: each address carries its authority, and the member that keeps its record across pickers.
+func stateOf(members []*member, authority func(address string) string) resolver.State {
+	state := resolver.State{Addresses: make([]resolver.Address, len(members))}
+	for i, m := range members {
+		state.Addresses[i] = resolver.Address{
+			Addr: m.address, ServerName: authority(m.address), Attributes: attributes.New(memberKey{}, m),
+		}
+	}
+	return state
+}
+
+// socketList is the resolver for Unix sockets, which are known from the start and don't change.
+type socketList struct{}
+
+func listSockets(channel resolver.ClientConn, pods *pool, paths []string) (resolver.Resolver, error) {
+	addresses := make([]string, len(paths))
+	for i, path := range paths {
+		addresses[i] = "unix:" + path
+	}
+	slices.Sort(addresses)
+	return socketList{}, channel.UpdateState(stateOf(pods.replace(addresses), func(string) string { return "localhost" }))
+}
+
+func (socketList) ResolveNow(resolver.ResolveNowOptions) {}
+
+func (socketList) Close() {}

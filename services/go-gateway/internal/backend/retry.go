@@ -36,7 +36,7 @@ func retryElsewhere(pods *pool, observer Observer) grpc.UnaryClientInterceptor {
 			observer.Retried(RetryUnprocessed)
 		}
 		reason := neverRan(err, trailer)
-		if reason == "" || over(ctx) || route.picked == nil || !pods.offersAnother(route.picked) {
+		if _, pinned := pinnedIn(ctx); pinned || reason == "" || over(ctx) || route.picked == nil || !pods.offersAnother(route.picked) {
 			return err
 		}
 		observer.Retried(reason)

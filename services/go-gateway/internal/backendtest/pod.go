@@ -25,7 +25,7 @@ const maxMessageBytes = 1 << 30
 // Pod is an inference pod: a real gRPC server whose answers a test decides.
 type Pod struct {
 	pb.UnimplementedGRPCInferenceServiceServer
-	IP   string
+	IP   string // or the path of its Unix socket, and no port
 	Port int
 
 	// Infer answers ModelInfer; nil echoes the request's id and names the pod in model_name.
@@ -59,6 +59,16 @@ func Restart(t *testing.T, pod *Pod) *Pod {
 		t.Fatal(err)
 	}
 	return serve(t, func(p *Pod) { p.Infer = pod.Infer }, []string{pod.IP}, []net.Listener{listener}, pod.Port)[0]
+}
+
+// StartOnSocket runs a pod's worker process on a Unix socket.
+func StartOnSocket(t *testing.T, prepare func(*Pod), path string) *Pod {
+	t.Helper()
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return serve(t, prepare, []string{path}, []net.Listener{listener}, 0)[0]
 }
 
 func listenAt(ctx context.Context, ip string, port int) (net.Listener, error) {
@@ -118,8 +128,13 @@ func (p *Pod) observe(ctx context.Context, request any, _ *grpc.UnaryServerInfo,
 	return handle(ctx, request)
 }
 
-// Address is the pod's ip:port.
-func (p *Pod) Address() string { return net.JoinHostPort(p.IP, strconv.Itoa(p.Port)) }
+// Address is the pod's ip:port, or unix:path.
+func (p *Pod) Address() string {
+	if p.Port == 0 {
+		return "unix:" + p.IP
+	}
+	return net.JoinHostPort(p.IP, strconv.Itoa(p.Port))
+}
 
 // Calls counts the unary calls that reached the pod.
 func (p *Pod) Calls() int64 { return p.calls.Load() }

@@ -9,7 +9,9 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,6 +26,7 @@ type Config struct {
 	Limits  Limits  `yaml:"limits"`
 	Drain   Drain   `yaml:"drain"`
 	Log     Log     `yaml:"log"`
+	Models  []Model `yaml:"models"`
 }
 
 // Listen holds a host:port per listener; port 0 takes a free one.
@@ -33,11 +36,13 @@ type Listen struct {
 	Admin string `yaml:"admin"`
 }
 
-// Backend names the inference pods: a headless Service's DNS name, or an IP address.
+// Backend names the inference servers: either the pods behind a headless Service's DNS name or an IP address, each with one
+// worker process per port, or the Unix sockets of worker processes on this machine.
 type Backend struct {
 	Host            string        `yaml:"host"`
-	Port            int           `yaml:"port"`
+	Ports           []int         `yaml:"ports"`
 	ResolveInterval time.Duration `yaml:"resolveInterval"`
+	Sockets         []string      `yaml:"sockets"`
 }
 
 // Limits bounds what one call may cost.
@@ -56,14 +61,35 @@ type Log struct {
 	Level slog.Level `yaml:"level"`
 }
 
+// Model is a served model that the gateway treats specially; those not named pass through as they come.
+type Model struct {
+	Name     string    `yaml:"name"`
+	Batching *Batching `yaml:"batching"` // nil: the model's requests are never joined
+}
+
+// Batching bounds the batches that requests for a model are joined to.
+type Batching struct {
+	MaxSize  int           `yaml:"maxSize"`
+	MaxDelay time.Duration `yaml:"maxDelay"`
+}
+
+const (
+	defaultPort    = 9000
+	mostPorts      = 8
+	mostModels     = 1024
+	largestBatch   = 1024
+	longestDelay   = time.Second
+	longestSunPath = 107 // bytes of a Unix socket's path: sun_path holds 108 with the final zero byte
+)
+
 // maxMessageBytes is the most that gRPC can announce for one message.
 const maxMessageBytes = 1<<31 - 1
 
-// Default is what a file that sets only backend.host yields.
+// Default is what holds where a file says nothing; Parse adds the default port where a host is named.
 func Default() Config {
 	return Config{
 		Listen:  Listen{REST: "0.0.0.0:8000", GRPC: "0.0.0.0:8001", Admin: "0.0.0.0:8002"},
-		Backend: Backend{Port: 9000, ResolveInterval: time.Second},
+		Backend: Backend{ResolveInterval: time.Second},
 		Limits:  Limits{MaxRequestBytes: 64 << 20, DefaultTimeout: time.Minute},
 		Drain:   Drain{Timeout: 25 * time.Second},
 		Log:     Log{Level: slog.LevelInfo},
@@ -94,6 +120,9 @@ func Parse(text []byte) (Config, error) {
 	if err := decoder.Decode(new(Config)); !errors.Is(err, io.EOF) {
 		return Config{}, errors.New("holds more than one YAML document; keep the first")
 	}
+	if config.Backend.Host != "" && config.Backend.Ports == nil {
+		config.Backend.Ports = []int{defaultPort}
+	}
 	if err := config.validate(); err != nil {
 		return Config{}, err
 	}
@@ -122,6 +151,7 @@ func (c Config) validate() error {
 		bounded("limits.maxRequestBytes", c.Limits.MaxRequestBytes, 1, maxMessageBytes),
 		bounded("limits.defaultTimeout", c.Limits.DefaultTimeout, time.Millisecond, 24*time.Hour),
 		bounded("drain.timeout", c.Drain.Timeout, 0, time.Hour),
+		validateModels(c.Models),
 	)
 }
 
@@ -134,11 +164,67 @@ func (l Listen) validate() error {
 }
 
 func (b Backend) validate() error {
-	return errors.Join(
-		resolvable("backend.host", b.Host),
-		bounded("backend.port", b.Port, 1, 65535),
-		bounded("backend.resolveInterval", b.ResolveInterval, 50*time.Millisecond, time.Minute),
-	)
+	interval := bounded("backend.resolveInterval", b.ResolveInterval, 50*time.Millisecond, time.Minute)
+	switch {
+	case b.Sockets == nil:
+		return errors.Join(resolvable("backend.host", b.Host), validatePorts(b.Ports), interval)
+	case b.Host != "" || b.Ports != nil:
+		return errors.New("backend.sockets: stands for host and ports; set either sockets, or host and ports")
+	default:
+		return errors.Join(validateSockets(b.Sockets), interval)
+	}
+}
+
+func validatePorts(ports []int) error {
+	problem := listed("backend.ports", ports, mostPorts)
+	for index, port := range ports {
+		problem = errors.Join(problem, bounded(fmt.Sprintf("backend.ports[%d]", index), port, 1, 65535))
+	}
+	return problem
+}
+
+func validateSockets(sockets []string) error {
+	problem := listed("backend.sockets", sockets, mostPorts)
+	for index, socket := range sockets {
+		if !filepath.IsAbs(socket) || len(socket) > longestSunPath {
+			problem = errors.Join(problem, fmt.Errorf("backend.sockets[%d]: %q is not the absolute path of a socket, at most %d bytes long", index, socket, longestSunPath))
+		}
+	}
+	return problem
+}
+
+// listed checks the length of a list without repetitions.
+func listed[T int | string](key string, list []T, most int) error {
+	if len(list) == 0 || len(list) > most {
+		return fmt.Errorf("%s: has %d entries; list 1 to %d, one for each worker process", key, len(list), most)
+	}
+	for index, entry := range list {
+		if slices.Contains(list[:index], entry) {
+			return fmt.Errorf("%s[%d]: %v is listed before; list each once", key, index, entry)
+		}
+	}
+	return nil
+}
+
+func validateModels(models []Model) error {
+	problems := []error{bounded("models: the number of entries", len(models), 0, mostModels)}
+	names := map[string]bool{}
+	for index, model := range models {
+		key := fmt.Sprintf("models[%d]", index)
+		switch {
+		case model.Name == "":
+			problems = append(problems, fmt.Errorf("%s.name: required: the name that callers use for the model", key))
+		case names[model.Name]:
+			problems = append(problems, fmt.Errorf("%s.name: %q is listed before; list each model once", key, model.Name))
+		}
+		names[model.Name] = true
+		if model.Batching != nil {
+			problems = append(problems,
+				bounded(key+".batching.maxSize", model.Batching.MaxSize, 2, largestBatch),
+				bounded(key+".batching.maxDelay", model.Batching.MaxDelay, 0, longestDelay))
+		}
+	}
+	return errors.Join(problems...)
 }
 
 func listenable(key, address string) error {
@@ -153,11 +239,11 @@ var dnsName = regexp.MustCompile(`^[a-zA-Z0-9_]([a-zA-Z0-9_-]*[a-zA-Z0-9])?(\.[a
 func resolvable(key, host string) error {
 	switch {
 	case host == "":
-		return fmt.Errorf("%s: required: the DNS name of the headless Service, or an IP address", key)
+		return fmt.Errorf("%s: required: the DNS name of the headless Service, or an IP address; or list sockets in backend.sockets", key)
 	case net.ParseIP(host) != nil:
 		return nil
 	case len(host) > 253 || !dnsName.MatchString(host):
-		return fmt.Errorf("%s: %q is neither a DNS name nor an IP address; the port has a key of its own, backend.port", key, host)
+		return fmt.Errorf("%s: %q is neither a DNS name nor an IP address; ports have a key of their own, backend.ports", key, host)
 	default:
 		return nil
 	}
@@ -170,7 +256,11 @@ func bounded[T int | int64 | time.Duration](key string, value, least, most T) er
 	return nil
 }
 
-// Authority is the Service's host:port: what every call carries as `:authority`, whichever pod it goes to.
-func (b Backend) Authority() string {
-	return net.JoinHostPort(strings.TrimSuffix(b.Host, "."), strconv.Itoa(b.Port))
+// String is host:port or the socket of every worker process, for logs.
+func (b Backend) String() string {
+	list := slices.Clone(b.Sockets)
+	for _, port := range b.Ports {
+		list = append(list, net.JoinHostPort(b.Host, strconv.Itoa(port)))
+	}
+	return strings.Join(list, ", ")
 }

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -17,11 +18,15 @@ func TestLoad_full_file_sets_every_key(t *testing.T) {
 listen: {rest: "127.0.0.1:1", grpc: "127.0.0.1:2", admin: "[::1]:3"}
 backend:
   host: digits-inference.default.svc.cluster.local
-  port: 9001
+  ports: [9001, 9011]
   resolveInterval: 500ms
 limits: {maxRequestBytes: 1024, defaultTimeout: 1m30s}
 drain: {timeout: 5s}
 log: {level: debug}
+models:
+  - name: digits
+    batching: {maxSize: 64, maxDelay: 2ms}
+  - name: words
 `
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -33,13 +38,16 @@ log: {level: debug}
 	want := config.Config{
 		Listen: config.Listen{REST: "127.0.0.1:1", GRPC: "127.0.0.1:2", Admin: "[::1]:3"},
 		Backend: config.Backend{
-			Host: "digits-inference.default.svc.cluster.local", Port: 9001, ResolveInterval: 500 * time.Millisecond,
+			Host: "digits-inference.default.svc.cluster.local", Ports: []int{9001, 9011}, ResolveInterval: 500 * time.Millisecond,
 		},
 		Limits: config.Limits{MaxRequestBytes: 1024, DefaultTimeout: 90 * time.Second},
 		Drain:  config.Drain{Timeout: 5 * time.Second},
 		Log:    config.Log{Level: slog.LevelDebug},
+		Models: []config.Model{
+			{Name: "digits", Batching: &config.Batching{MaxSize: 64, MaxDelay: 2 * time.Millisecond}}, {Name: "words"},
+		},
 	}
-	if got != want {
+	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
@@ -50,8 +58,8 @@ func TestParse_only_the_host_is_required(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := config.Default()
-	want.Backend.Host = "inference"
-	if got != want {
+	want.Backend.Host, want.Backend.Ports = "inference", []int{9000}
+	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
@@ -63,7 +71,18 @@ func TestParse_names_what_is_wrong(t *testing.T) {
 		"an unknown section":        {"backend: {host: a}\nextra: 1", `line 2: unknown key "extra"`},
 		"a host with a port":        {`backend: {host: "a:9000"}`, "backend.host"},
 		"a host with a space":       {`backend: {host: "a b"}`, "backend.host"},
-		"port zero":                 {"backend: {host: a, port: 0}", "backend.port: 0 is out of bounds; set it from 1 to 65535"},
+		"port zero":                 {"backend: {host: a, ports: [0]}", "backend.ports[0]: 0 is out of bounds; set it from 1 to 65535"},
+		"no port":                   {"backend: {host: a, ports: []}", "backend.ports: has 0 entries"},
+		"a port twice":              {"backend: {host: a, ports: [1, 2, 1]}", "backend.ports[2]: 1 is listed before"},
+		"a host and sockets":        {"backend: {host: a, sockets: [/a]}", "backend.sockets: stands for host and ports"},
+		"no socket":                 {"backend: {sockets: []}", "backend.sockets: has 0 entries"},
+		"a relative socket":         {"backend: {sockets: [a.sock]}", `backend.sockets[0]: "a.sock" is not the absolute path`},
+		"a socket's path too long":  {"backend: {sockets: [/" + strings.Repeat("a", 107) + "]}", "at most 107 bytes"},
+		"a model without a name":    {"backend: {host: a}\nmodels: [{}]", "models[0].name: required"},
+		"a model twice":             {"backend: {host: a}\nmodels: [{name: m}, {name: m}]", `models[1].name: "m" is listed before`},
+		"batches of one":            {"backend: {host: a}\nmodels: [{name: m, batching: {maxSize: 1}}]", "models[0].batching.maxSize: 1 is out of bounds; set it from 2 to 1024"},
+		"a delay of minutes":        {"backend: {host: a}\nmodels: [{name: m, batching: {maxSize: 2, maxDelay: 2m}}]", "models[0].batching.maxDelay"},
+		"an unknown key of a model": {"backend: {host: a}\nmodels: [{name: m, batching: {size: 2}}]", `unknown key "size"`},
 		"a duration without a unit": {"backend: {host: a, resolveInterval: 5}", "time.Duration"},
 		"a hot resolver":            {"backend: {host: a, resolveInterval: 1ms}", "backend.resolveInterval: 1ms is out of bounds"},
 		"a negative limit":          {"backend: {host: a}\nlimits: {maxRequestBytes: -1}", "limits.maxRequestBytes"},
@@ -74,7 +93,7 @@ func TestParse_names_what_is_wrong(t *testing.T) {
 		"an unknown log level":      {"backend: {host: a}\nlog: {level: loud}", "loud"},
 		"a second document":         {"backend: {host: a}\n---\nbackend: {host: b}", "more than one YAML document"},
 		"text that is not YAML":     {"backend: [", "yaml"},
-		"two problems at once":      {"backend: {host: a, port: -1}\ndrain: {timeout: -1s}", "drain.timeout"},
+		"two problems at once":      {"backend: {host: a, ports: [-1]}\ndrain: {timeout: -1s}", "drain.timeout"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -93,15 +112,27 @@ func TestLoad_missing_file_says_which_flag_to_set(t *testing.T) {
 	}
 }
 
-func TestAuthority_is_host_and_port_without_the_root_dot(t *testing.T) {
-	cases := map[string]string{
-		"digits.svc.cluster.local":  "digits.svc.cluster.local:9000",
-		"digits.svc.cluster.local.": "digits.svc.cluster.local:9000",
-		"::1":                       "[::1]:9000",
+func TestParse_sockets_stand_for_host_and_ports(t *testing.T) {
+	got, err := config.Parse([]byte("backend: {sockets: [/run/a.sock, /run/b.sock]}"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	for host, want := range cases {
-		if got := (config.Backend{Host: host, Port: 9000}).Authority(); got != want {
-			t.Errorf("%s: got %s, want %s", host, got, want)
+	want := config.Default()
+	want.Backend.Sockets = []string{"/run/a.sock", "/run/b.sock"}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+func TestBackend_names_every_worker_process(t *testing.T) {
+	cases := map[string]config.Backend{
+		"a.svc:9000, a.svc:9010": {Host: "a.svc", Ports: []int{9000, 9010}},
+		"[::1]:9000":             {Host: "::1", Ports: []int{9000}},
+		"/a.sock, /b.sock":       {Sockets: []string{"/a.sock", "/b.sock"}},
+	}
+	for want, backend := range cases {
+		if got := backend.String(); got != want {
+			t.Errorf("got %s, want %s", got, want)
 		}
 	}
 }

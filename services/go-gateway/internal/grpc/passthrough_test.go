@@ -80,7 +80,7 @@ func start(t *testing.T, pod *backendtest.Pod) fixture {
 	}
 	logger := slog.New(slog.DiscardHandler)
 	pods, err := backend.New(backend.Options{
-		Host: "127.0.0.1", Port: port, Authority: "inference:9000", ResolveInterval: time.Second, Observer: noObserver{}, Logger: logger,
+		Host: "127.0.0.1", Ports: []int{port}, ResolveInterval: time.Second, Observer: noObserver{}, Logger: logger,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -154,7 +154,7 @@ func TestUnary_message_metadata_and_trailer_pass_unchanged(t *testing.T) {
 	if got := seen.Get("x-data-bin"); !slices.Equal(got, []string{"\x00\xff"}) {
 		t.Errorf("x-data-bin is %q", got)
 	}
-	if got := seen.Get(":authority"); !slices.Equal(got, []string{"inference:9000"}) {
+	if got := seen.Get(":authority"); !slices.Equal(got, []string{p.Address()}) {
 		t.Errorf(":authority is %v", got)
 	}
 	for _, key := range []string{"x-envoy-max-retries", "x-forwarded-client-cert"} {
