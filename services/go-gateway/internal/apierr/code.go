@@ -64,7 +64,7 @@ type Definition struct {
 var Definitions = []Definition{
 	{InvalidRequest, http.StatusBadRequest, codes.InvalidArgument, 0, "the request contradicts itself, the protocol or the model's metadata"},
 	{InvalidTensor, http.StatusBadRequest, codes.InvalidArgument, 0, "one tensor of the request is wrong; the text names it"},
-	{Unrepresentable, http.StatusBadRequest, codes.InvalidArgument, 0, "the result has no JSON form (FP16, BF16, NaN, infinity, text that is not UTF-8); call by gRPC"},
+	{Unrepresentable, http.StatusBadRequest, codes.InvalidArgument, 0, "the result has no JSON form (FP16, BF16, NaN, infinity, text that is not UTF-8); ask for binary data or call by gRPC"},
 	{InvalidArgument, http.StatusBadRequest, codes.InvalidArgument, 0, "a backend refused the request and sent no code"},
 	{ModelNotFound, http.StatusNotFound, codes.NotFound, 0, "no model of that name, or not in that version"},
 	{NotFound, http.StatusNotFound, codes.NotFound, 0, "a backend does not know what was named and sent no code"},
@@ -78,7 +78,7 @@ var Definitions = []Definition{
 	{Cancelled, statusClientClosedRequest, codes.Canceled, 0, "the caller went away before the answer"},
 	{RouteNotFound, http.StatusNotFound, codes.Unimplemented, 0, "no such path"},
 	{MethodNotAllowed, http.StatusMethodNotAllowed, codes.Unimplemented, 0, "the path exists, with other methods; see the header Allow"},
-	{UnsupportedCoding, http.StatusUnsupportedMediaType, codes.Unimplemented, 0, "the request body is compressed; send it as it is"},
+	{UnsupportedCoding, http.StatusUnsupportedMediaType, codes.Unimplemented, 0, "the request body is compressed otherwise than by gzip or deflate"},
 	{Unsupported, http.StatusNotImplemented, codes.Unimplemented, 0, "a part of the protocol that is not offered"},
 	{Unimplemented, http.StatusNotImplemented, codes.Unimplemented, 0, "a backend does not offer this call and sent no code"},
 	{PermissionDenied, http.StatusForbidden, codes.PermissionDenied, 0, "the caller may not do this"},

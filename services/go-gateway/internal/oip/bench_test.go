@@ -25,7 +25,7 @@ func BenchmarkDecode(b *testing.B) {
 	b.SetBytes(int64(len(body)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := DecodeInferRequest(body, "m", ""); err != nil {
+		if _, _, err := DecodeInferRequest(body, nil, "m", ""); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -33,7 +33,7 @@ func BenchmarkDecode(b *testing.B) {
 
 func BenchmarkAppend(b *testing.B) {
 	body, elements := imageBody()
-	request, err := DecodeInferRequest(body, "m", "")
+	request, _, err := DecodeInferRequest(body, nil, "m", "")
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func BenchmarkAppend(b *testing.B) {
 	var text []byte
 	b.ReportAllocs()
 	for b.Loop() {
-		if text, err = AppendInferResponse(text[:0], response); err != nil {
+		if text, _, err = AppendInferResponse(text[:0], response, BinaryOutputs{}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -55,7 +55,7 @@ func BenchmarkAppend(b *testing.B) {
 func TestDecodeAllocatesLittleBesidesTheTensor(t *testing.T) {
 	body, elements := imageBody()
 	allocations := testing.AllocsPerRun(5, func() {
-		if _, err := DecodeInferRequest(body, "m", ""); err != nil {
+		if _, _, err := DecodeInferRequest(body, nil, "m", ""); err != nil {
 			t.Fatal(err)
 		}
 	})

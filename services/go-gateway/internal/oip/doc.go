@@ -6,12 +6,11 @@
 //
 //   - data is flat in row-major order or nested exactly as the shape says; anything ragged is refused;
 //   - integers are exact and must fit their datatype; 1.0 is no integer; floats out of range are refused;
-//   - FP16 and BF16 have no JSON form: they are refused with the advice to call by gRPC;
+//   - FP16 and BF16 have no JSON form: they are refused with the advice to send them as binary data;
 //   - a field given twice, a missing field, a tensor name used twice is refused; a field we don't know is ignored;
-//   - the parameters binary_data and binary_data_output, with which a client offers to take binary tensors, stay here:
-//     results are always JSON, which such clients accept.
+//   - binary tensors behind the JSON (Triton's extension, binary.go) are not copied, but checked against shape and datatype.
 //
-// Responses hold flat data. Floats have the shortest form that reads back as the same value. What JSON cannot say (NaN,
+// Responses hold flat data, but for outputs that the caller wants as binary data. Floats have the shortest form that reads back as the same value. What JSON cannot say (NaN,
 // infinity, FP16, BF16, BYTES that are not UTF-8) fails with UNREPRESENTABLE instead of text that no parser accepts, as
 // Triton writes it.
 package oip

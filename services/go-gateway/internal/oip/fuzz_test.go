@@ -24,7 +24,7 @@ func FuzzDecodeInferRequest(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		request, err := DecodeInferRequest(text, "m", "")
+		request, _, err := DecodeInferRequest(text, nil, "m", "")
 		if err != nil {
 			var failure *apierr.Error
 			if !errors.As(err, &failure) || failure.HTTP != http.StatusBadRequest || failure.Message == "" {
@@ -75,7 +75,7 @@ func FuzzRoundTrip(f *testing.F) {
 	f.Fuzz(func(t *testing.T, choice uint8, raw []byte) {
 		name := names[int(choice)%len(names)]
 		raw, count := wellFormed(name, raw)
-		text, err := AppendInferResponse(nil, answerOf(name, []int64{count}, raw))
+		text, _, err := AppendInferResponse(nil, answerOf(name, []int64{count}, raw), BinaryOutputs{})
 		if err != nil {
 			var failure *apierr.Error
 			if !errors.As(err, &failure) || failure.Code != apierr.Unrepresentable {
@@ -87,7 +87,7 @@ func FuzzRoundTrip(f *testing.F) {
 		if err := json.Unmarshal(text, &response); err != nil {
 			t.Fatalf("%v: %s", err, text)
 		}
-		request, err := DecodeInferRequest([]byte(`{"inputs":`+string(response.Outputs)+`}`), "m", "")
+		request, _, err := DecodeInferRequest([]byte(`{"inputs":`+string(response.Outputs)+`}`), nil, "m", "")
 		if err != nil {
 			t.Fatalf("%v: %s", err, text)
 		}

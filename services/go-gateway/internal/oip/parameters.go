@@ -12,19 +12,30 @@ import (
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/oip/pb"
 )
 
-// binaryParameters say how tensors travel over REST; backends, which are called by gRPC, never see them.
-// https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
-var binaryParameters = []string{"binary_data", "binary_data_output"}
+// travel is what parameters say about the way of tensors over REST; each is nil where it isn't said.
+type travel struct {
+	size *int64 // binary_data_size
+	data *bool  // binary_data
+	all  *bool  // binary_data_output
+}
 
 // parameters reads an object of booleans, numbers and strings. Integers stay integers: int64 where they fit, else uint64.
-func (s *scanner) parameters() (map[string]*pb.InferParameter, error) {
-	var parameters map[string]*pb.InferParameter
-	err := s.object(func(key string) error {
-		if key == "binary_data_size" {
-			return &fieldError{text: "announces binary tensor data, which this gateway does not take; send JSON or call by gRPC"}
+func (s *scanner) parameters() (parameters map[string]*pb.InferParameter, way travel, err error) {
+	err = s.object(func(key string) (err error) {
+		switch key {
+		case binaryDataSize:
+			size, err := s.size()
+			way.size = &size
+			return err
+		case binaryData:
+			way.data, err = s.flag()
+			return err
+		case binaryDataOutput:
+			way.all, err = s.flag()
+			return err
 		}
 		parameter, err := s.parameter()
-		if err != nil || slices.Contains(binaryParameters, key) {
+		if err != nil {
 			return err
 		}
 		if parameters == nil {
@@ -33,7 +44,25 @@ func (s *scanner) parameters() (map[string]*pb.InferParameter, error) {
 		parameters[key] = parameter
 		return nil
 	})
-	return parameters, err
+	return parameters, way, err
+}
+
+func (s *scanner) flag() (*bool, error) {
+	value, err := s.boolean()
+	return &value, err
+}
+
+func (s *scanner) size() (int64, error) {
+	const wanted = "an integer of at least 0"
+	text, err := s.number(wanted)
+	if err != nil {
+		return 0, err
+	}
+	size, err := strconv.ParseInt(string(text), 10, 64)
+	if err != nil || size < 0 {
+		return 0, &fieldError{text: fmt.Sprintf("is %s: must be %s", shortened(text), wanted)}
+	}
+	return size, nil
 }
 
 func (s *scanner) parameter() (*pb.InferParameter, error) {
@@ -83,13 +112,33 @@ func appendParameters(dst []byte, parameters map[string]*pb.InferParameter) ([]b
 		if index > 0 {
 			dst = append(dst, ',')
 		}
-		dst = append(appendString(dst, []byte(name)), ':')
 		var err error
-		if dst, err = appendParameter(dst, parameters[name]); err != nil {
-			return dst, fmt.Errorf("parameter %q %w", name, err)
+		if dst, err = appendNamed(dst, name, parameters[name]); err != nil {
+			return dst, err
 		}
 	}
 	return append(dst, '}'), nil
+}
+
+// appendBinaryParameters is appendParameters for a tensor of size bytes behind the JSON.
+func appendBinaryParameters(dst []byte, parameters map[string]*pb.InferParameter, size int) ([]byte, error) {
+	dst = strconv.AppendInt(append(dst, `,"parameters":{"`+binaryDataSize+`":`...), int64(size), 10)
+	for _, name := range slices.Sorted(maps.Keys(parameters)) {
+		var err error
+		if dst, err = appendNamed(append(dst, ','), name, parameters[name]); err != nil {
+			return dst, err
+		}
+	}
+	return append(dst, '}'), nil
+}
+
+func appendNamed(dst []byte, name string, parameter *pb.InferParameter) ([]byte, error) {
+	dst = append(appendString(dst, []byte(name)), ':')
+	dst, err := appendParameter(dst, parameter)
+	if err != nil {
+		return dst, fmt.Errorf("parameter %q %w", name, err)
+	}
+	return dst, nil
 }
 
 func appendParameter(dst []byte, parameter *pb.InferParameter) ([]byte, error) {

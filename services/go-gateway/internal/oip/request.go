@@ -3,36 +3,45 @@ package oip
 import (
 	"errors"
 	"fmt"
-	"strconv"
+	"slices"
 	"strings"
 
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/apierr"
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/oip/pb"
 )
 
-// DecodeInferRequest translates the body of POST /v2/models/{model}[/versions/{version}]/infer; tensors come out as
-// raw_input_contents, one entry per input. It keeps nothing of body.
+// DecodeInferRequest translates the body of POST /v2/models/{model}[/versions/{version}]/infer, which SplitBody has split
+// into JSON text and binary tensors. Tensors come out as raw_input_contents, one entry per input; those that came in binary
+// are slices of binary, nothing is kept of text.
 //
 // Errors are *apierr.Error: INVALID_REQUEST where the body is no JSON or no infer request, INVALID_TENSOR where one
 // input's datatype, shape or data is wrong.
-func DecodeInferRequest(body []byte, model, version string) (*pb.ModelInferRequest, error) {
+func DecodeInferRequest(text, binary []byte, model, version string) (*pb.ModelInferRequest, BinaryOutputs, error) {
 	decoder := requestDecoder{
-		scanner: scanner{text: body},
+		scanner: scanner{text: text},
+		binary:  binary,
 		request: &pb.ModelInferRequest{ModelName: model, ModelVersion: version},
 	}
 	if err := decoder.decode(); err != nil {
-		var failure *apierr.Error
-		if errors.As(err, &failure) {
-			return nil, failure
-		}
-		return nil, apierr.New(apierr.InvalidRequest, "%w", err)
+		return nil, BinaryOutputs{}, refusal(err)
 	}
-	return decoder.request, nil
+	return decoder.request, decoder.wanted, nil
+}
+
+// refusal is the error that a caller gets for text that was refused.
+func refusal(err error) error {
+	var failure *apierr.Error
+	if errors.As(err, &failure) {
+		return failure
+	}
+	return apierr.New(apierr.InvalidRequest, "%w", err)
 }
 
 type requestDecoder struct {
 	scanner
+	binary  []byte // tensors behind the JSON that no input has taken yet
 	request *pb.ModelInferRequest
+	wanted  BinaryOutputs
 }
 
 func (d *requestDecoder) decode() error {
@@ -42,7 +51,9 @@ func (d *requestDecoder) decode() error {
 		case "id":
 			d.request.Id, err = d.string()
 		case "parameters":
-			d.request.Parameters, err = d.parameters()
+			var way travel
+			d.request.Parameters, way, err = d.parameters()
+			d.wanted.all = way.all != nil && *way.all
 		case "inputs":
 			hasInputs, err = true, d.inputs()
 		case "outputs":
@@ -60,6 +71,9 @@ func (d *requestDecoder) decode() error {
 	}
 	if !hasInputs {
 		return &fieldError{path: "inputs", text: "is missing"}
+	}
+	if len(d.binary) > 0 {
+		return fmt.Errorf("%d bytes follow the last binary tensor; each %s and the body's length must add up", len(d.binary), binaryDataSize)
 	}
 	return nil
 }
@@ -84,7 +98,10 @@ func (d *requestDecoder) inputs() error {
 // input reads one tensor. Its data is read last, because datatype and shape may stand behind it.
 func (d *requestDecoder) input() (*pb.ModelInferRequest_InferInputTensor, []byte, error) {
 	input := &pb.ModelInferRequest_InferInputTensor{}
-	var data scanner
+	var (
+		data scanner
+		way  travel
+	)
 	missing := newFields("name", "datatype", "shape", "data")
 	err := d.object(func(key string) (err error) {
 		missing.remove(key)
@@ -96,7 +113,7 @@ func (d *requestDecoder) input() (*pb.ModelInferRequest_InferInputTensor, []byte
 		case "shape":
 			input.Shape, err = d.shape()
 		case "parameters":
-			input.Parameters, err = d.parameters()
+			input.Parameters, way, err = d.parameters()
 		case "data":
 			data, err = d.sub()
 		default:
@@ -104,11 +121,22 @@ func (d *requestDecoder) input() (*pb.ModelInferRequest_InferInputTensor, []byte
 		}
 		return err
 	})
+	hasData := !missing.has("data")
+	if way.size != nil {
+		missing.remove("data")
+	}
 	if err == nil {
 		err = missing.err()
 	}
 	if err != nil {
 		return nil, nil, err
+	}
+	if way.size != nil && hasData {
+		return nil, nil, apierr.New(apierr.InvalidTensor, "input %q: has both data and %s; send one of them", input.Name, binaryDataSize)
+	}
+	if way.size != nil {
+		raw, err := d.cut(input, *way.size)
+		return input, raw, err
 	}
 	raw, err := readTensor(&data, input.Datatype, input.Shape)
 	if err != nil {
@@ -132,14 +160,9 @@ func (s *scanner) sub() (scanner, error) {
 func (d *requestDecoder) shape() ([]int64, error) {
 	shape := []int64{}
 	err := d.array(func(int) error {
-		const wanted = "an integer of at least 0"
-		text, err := d.number(wanted)
+		dimension, err := d.size()
 		if err != nil {
 			return err
-		}
-		dimension, err := strconv.ParseInt(string(text), 10, 64)
-		if err != nil || dimension < 0 {
-			return &fieldError{text: fmt.Sprintf("is %s: must be %s", shortened(text), wanted)}
 		}
 		shape = append(shape, dimension)
 		return nil
@@ -151,6 +174,7 @@ func (d *requestDecoder) outputs() error {
 	names := map[string]struct{}{}
 	return d.array(func(int) error {
 		output := &pb.ModelInferRequest_InferRequestedOutputTensor{}
+		var way travel
 		missing := newFields("name")
 		err := d.object(func(key string) (err error) {
 			missing.remove(key)
@@ -158,7 +182,7 @@ func (d *requestDecoder) outputs() error {
 			case "name":
 				output.Name, err = d.string()
 			case "parameters":
-				output.Parameters, err = d.parameters()
+				output.Parameters, way, err = d.parameters()
 			default:
 				err = d.skip()
 			}
@@ -174,6 +198,9 @@ func (d *requestDecoder) outputs() error {
 			return &fieldError{path: "name", text: fmt.Sprintf("%q is used by an output before", output.Name)}
 		}
 		names[output.Name] = struct{}{}
+		if way.data != nil {
+			d.wanted.set(output.Name, *way.data)
+		}
 		d.request.Outputs = append(d.request.Outputs, output)
 		return nil
 	})
@@ -192,6 +219,8 @@ func (f *fields) remove(name string) {
 		}
 	}
 }
+
+func (f *fields) has(name string) bool { return slices.Contains(*f, name) }
 
 func (f *fields) err() error {
 	switch len(*f) {

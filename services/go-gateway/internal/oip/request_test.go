@@ -56,7 +56,7 @@ func TestDecodeReadsEveryDatatype(t *testing.T) {
 		"no rows of several columns": {"BYTES", "[0,3]", "[]", []byte{}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			request, err := DecodeInferRequest([]byte(body(test.datatype, test.shape, test.data)), "m", "1")
+			request, _, err := DecodeInferRequest([]byte(body(test.datatype, test.shape, test.data)), nil, "m", "1")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -72,7 +72,7 @@ func TestDecodeKeepsTheWholeEnvelope(t *testing.T) {
 		"unknown":{"deep":[1,{"x":null}]},
 		"inputs":[{"data":[1],"shape":[1],"datatype":"INT8","name":"a","parameters":{"k":-1}},{"name":"b","datatype":"BYTES","shape":[1],"data":["x"]}],
 		"outputs":[{"name":"y","parameters":{"classification":3,"binary_data":false}},{"name":"z","later":1}]}`
-	request, err := DecodeInferRequest([]byte(text), "digits", "1")
+	request, _, err := DecodeInferRequest([]byte(text), nil, "digits", "1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,8 +125,8 @@ func TestDecodeRefusesWrongTensors(t *testing.T) {
 		"a row among numbers":              {"INT8", "[2]", "[1,[2]]", `input "x": data[1] must be an integer`},
 		"no array":                         {"INT8", "[1]", "1", `input "x": data must be an array`},
 		"an object":                        {"INT8", "[1]", "{}", `input "x": data must be an array`},
-		"a datatype without JSON form":     {"FP16", "[1]", "[1]", `input "x": datatype FP16 has no JSON form; call by gRPC`},
-		"another without JSON form":        {"BF16", "[1]", "[1]", `input "x": datatype BF16 has no JSON form; call by gRPC`},
+		"a datatype without JSON form":     {"FP16", "[1]", "[1]", `input "x": datatype FP16 has no JSON form; send it as binary data or call by gRPC`},
+		"another without JSON form":        {"BF16", "[1]", "[1]", `input "x": datatype BF16 has no JSON form; send it as binary data or call by gRPC`},
 		"an unknown datatype":              {"FP8", "[1]", "[1]", `input "x": datatype "FP8" is unknown; known are BF16, BOOL, BYTES, FP16, FP32, FP64, INT16, INT32, INT64, INT8, UINT16, UINT32, UINT64, UINT8`},
 		"a shape beyond memory":            {"INT8", "[4294967296,4294967296]", "[1]", `input "x": shape [4294967296,4294967296] holds more elements than can be addressed`},
 		"a shape that promises far more":   {"FP64", "[1000000000000]", "[1]", `input "x": data must hold 1000000000000, as the shape says, but holds 1`},
@@ -164,14 +164,15 @@ func TestDecodeRefusesWrongRequests(t *testing.T) {
 		"a parameter that is null":     {`{"parameters":{"a":null}}`, "parameters.a must be a boolean, a number or a string"},
 		"a parameter beyond 64 bits":   {`{"parameters":{"a":18446744073709551616}}`, "parameters.a is 18446744073709551616: out of range for a 64-bit integer"},
 		"a parameter beyond a double":  {`{"parameters":{"a":1e400}}`, "parameters.a is 1e400: out of range for a double"},
-		"a binary tensor":              {`{"inputs":[{"name":"x","parameters":{"binary_data_size":4}}]}`, "inputs[0].parameters.binary_data_size announces binary tensor data, which this gateway does not take; send JSON or call by gRPC"},
+		"a binary tensor's size":       {`{"inputs":[{"name":"x","parameters":{"binary_data_size":-4}}]}`, "inputs[0].parameters.binary_data_size is -4: must be an integer of at least 0"},
+		"a choice of binary data":      {`{"parameters":{"binary_data_output":1}}`, "parameters.binary_data_output must be true or false"},
 		"an output without name":       {`{"inputs":[],"outputs":[{}]}`, "outputs[0].name is missing"},
 		"an output asked for twice":    {`{"inputs":[],"outputs":[{"name":"y"},{"name":"y"}]}`, `outputs[1].name "y" is used by an output before`},
 		"text after the end":           {`{"inputs":[]} x`, `the body is not valid JSON: byte 14: found 'x' where the end should be`},
 		"an end too early":             {`{"inputs":[`, "the body is not valid JSON: byte 11: the text ends where a value should be"},
 		"a string without end":         {`{"id":"a`, "the body is not valid JSON: byte 8: the text ends where the end of the string should be"},
-		"NaN":                          {body("FP32", "[1]", "[NaN]"), "the body is not valid JSON: byte 61: found 'N' where a value should be; JSON has no NaN and no infinity, send such tensors by gRPC"},
-		"minus infinity":               {body("FP32", "[1]", "[-Infinity]"), "the body is not valid JSON: byte 62: found 'I' where a digit should be; JSON has no NaN and no infinity, send such tensors by gRPC"},
+		"NaN":                          {body("FP32", "[1]", "[NaN]"), "the body is not valid JSON: byte 61: found 'N' where a value should be; JSON has no NaN and no infinity, send such tensors as binary data or by gRPC"},
+		"minus infinity":               {body("FP32", "[1]", "[-Infinity]"), "the body is not valid JSON: byte 62: found 'I' where a digit should be; JSON has no NaN and no infinity, send such tensors as binary data or by gRPC"},
 		"a trailing comma":             {body("FP32", "[1]", "[1,]"), `the body is not valid JSON: byte 63: found ']' where a value should be`},
 		"a leading zero":               {body("FP32", "[1]", "[01]"), `the body is not valid JSON: byte 62: found '1' where "," or "]" should be`},
 		"a number that ends in a dot":  {body("FP32", "[1]", "[1.]"), `the body is not valid JSON: byte 63: found ']' where a digit should be`},
@@ -198,7 +199,7 @@ func TestDecodeRefusesWrongRequests(t *testing.T) {
 // refused checks the whole error that a body gets.
 func refused(t *testing.T, body, code, message string) {
 	t.Helper()
-	request, err := DecodeInferRequest([]byte(body), "m", "")
+	request, _, err := DecodeInferRequest([]byte(body), nil, "m", "")
 	var failure *apierr.Error
 	if !errors.As(err, &failure) {
 		t.Fatalf("got request %v and error %v, want an *apierr.Error", request, err)

@@ -10,20 +10,21 @@ import (
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/oip/pb"
 )
 
-// AppendInferResponse appends the JSON form of an infer response, data flat in row-major order, to dst.
+// AppendInferResponse appends the JSON form of an infer response, data flat in row-major order, to dst. The outputs that are
+// wanted as binary data are returned in their raw form, to be sent behind the JSON.
 //
 // Errors are *apierr.Error: UNREPRESENTABLE where JSON cannot say the result, INTERNAL where the backend's answer
 // contradicts itself.
-func AppendInferResponse(dst []byte, response *pb.ModelInferResponse) ([]byte, error) {
+func AppendInferResponse(dst []byte, response *pb.ModelInferResponse, binary BinaryOutputs) (text []byte, tensors [][]byte, err error) {
 	if raw := len(response.GetRawOutputContents()); raw > 0 && raw != len(response.GetOutputs()) {
-		return dst, apierr.New(apierr.Internal, "the backend answered %d outputs with %d raw contents", len(response.GetOutputs()), raw)
+		return dst, nil, apierr.New(apierr.Internal, "the backend answered %d outputs with %d raw contents", len(response.GetOutputs()), raw)
 	}
 	dst = appendField(dst, `{"model_name":`, response.GetModelName())
 	dst = appendOptional(dst, `,"model_version":`, response.GetModelVersion())
 	dst = appendOptional(dst, `,"id":`, response.GetId())
-	dst, err := appendParameters(dst, response.GetParameters())
+	dst, err = appendParameters(dst, response.GetParameters())
 	if err != nil {
-		return dst, apierr.New(apierr.Unrepresentable, "%w; call by gRPC", err)
+		return dst, nil, apierr.New(apierr.Unrepresentable, "%w; call by gRPC", err)
 	}
 	dst = append(dst, `,"outputs":[`...)
 	for index, output := range response.GetOutputs() {
@@ -32,13 +33,19 @@ func AppendInferResponse(dst []byte, response *pb.ModelInferResponse) ([]byte, e
 		}
 		raw, err := rawOutput(response, index)
 		if err != nil {
-			return dst, contradiction(output, err)
+			return dst, nil, contradiction(output, err)
 		}
-		if dst, err = appendOutput(dst, output, raw); err != nil {
-			return dst, err
+		if binary.include(output.GetName()) {
+			tensors = append(tensors, raw)
+			dst, err = appendBinaryOutput(dst, output, raw)
+		} else {
+			dst, err = appendOutput(dst, output, raw)
+		}
+		if err != nil {
+			return dst, nil, err
 		}
 	}
-	return append(dst, "]}"...), nil
+	return append(dst, "]}"...), tensors, nil
 }
 
 // rawOutput is the raw form of an output, wherever the backend put it.
@@ -49,12 +56,27 @@ func rawOutput(response *pb.ModelInferResponse, index int) ([]byte, error) {
 	return rawContents(response.GetOutputs()[index])
 }
 
-func appendOutput(dst []byte, output *pb.ModelInferResponse_InferOutputTensor, raw []byte) ([]byte, error) {
+// appendBinaryOutput appends an output whose data follows the JSON.
+func appendBinaryOutput(dst []byte, output *pb.ModelInferResponse_InferOutputTensor, raw []byte) ([]byte, error) {
+	if err := checkRaw(output.GetDatatype(), output.GetShape(), raw); err != nil {
+		return dst, contradiction(output, err)
+	}
+	dst, err := appendBinaryParameters(appendDescription(dst, output), output.GetParameters(), len(raw))
+	if err != nil {
+		return dst, apierr.New(apierr.Unrepresentable, "output %q: %w; call by gRPC", output.GetName(), err)
+	}
+	return append(dst, '}'), nil
+}
+
+// appendDescription begins an output's object.
+func appendDescription(dst []byte, output *pb.ModelInferResponse_InferOutputTensor) []byte {
 	dst = appendField(dst, `{"name":`, output.GetName())
 	dst = appendField(dst, `,"datatype":`, output.GetDatatype())
-	dst = append(dst, `,"shape":`...)
-	dst = appendShape(dst, output.GetShape())
-	dst, err := appendParameters(dst, output.GetParameters())
+	return appendShape(append(dst, `,"shape":`...), output.GetShape())
+}
+
+func appendOutput(dst []byte, output *pb.ModelInferResponse_InferOutputTensor, raw []byte) ([]byte, error) {
+	dst, err := appendParameters(appendDescription(dst, output), output.GetParameters())
 	if err != nil {
 		return dst, apierr.New(apierr.Unrepresentable, "output %q: %w; call by gRPC", output.GetName(), err)
 	}
@@ -64,21 +86,14 @@ func appendOutput(dst []byte, output *pb.ModelInferResponse_InferOutputTensor, r
 }
 
 func appendData(dst []byte, output *pb.ModelInferResponse_InferOutputTensor, raw []byte) ([]byte, error) {
-	kind, ok := datatypes[output.GetDatatype()]
-	if !ok {
-		return dst, contradiction(output, fmt.Errorf("datatype %q is unknown", output.GetDatatype()))
-	}
-	if kind.write == nil {
-		return dst, apierr.New(apierr.Unrepresentable, "output %q: datatype %s has no JSON form; call by gRPC", output.GetName(), output.GetDatatype())
-	}
-	count, err := elements(output.GetShape())
-	if err != nil {
+	if err := checkRaw(output.GetDatatype(), output.GetShape(), raw); err != nil {
 		return dst, contradiction(output, err)
 	}
-	if kind.size > 0 && int64(len(raw)) != count*int64(kind.size) {
-		return dst, contradiction(output, fmt.Errorf("shape %s needs %d bytes of %s, found %d", shapeText(output.GetShape()), count*int64(kind.size), output.GetDatatype(), len(raw)))
+	kind := datatypes[output.GetDatatype()]
+	if kind.write == nil {
+		return dst, apierr.New(apierr.Unrepresentable, "output %q: datatype %s has no JSON form; ask for binary data or call by gRPC", output.GetName(), output.GetDatatype())
 	}
-	for index := range count {
+	for index := 0; len(raw) > 0; index++ {
 		element, rest, err := kind.next(raw)
 		if err != nil {
 			return dst, contradiction(output, fmt.Errorf("element %d %w", index, err))
@@ -87,12 +102,9 @@ func appendData(dst []byte, output *pb.ModelInferResponse_InferOutputTensor, raw
 			dst = append(dst, ',')
 		}
 		if dst, err = kind.write(dst, element); err != nil {
-			return dst, apierr.New(apierr.Unrepresentable, "output %q: element %d %w; call by gRPC", output.GetName(), index, err)
+			return dst, apierr.New(apierr.Unrepresentable, "output %q: element %d %w; ask for binary data or call by gRPC", output.GetName(), index, err)
 		}
 		raw = rest
-	}
-	if len(raw) > 0 {
-		return dst, contradiction(output, fmt.Errorf("%d bytes follow the last element", len(raw)))
 	}
 	return dst, nil
 }

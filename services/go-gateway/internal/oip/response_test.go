@@ -43,7 +43,7 @@ func TestAppendWritesEveryDatatype(t *testing.T) {
 		"no elements":               {"BYTES", []int64{0, 4}, nil, "[]"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			text, err := AppendInferResponse(nil, answerOf(test.datatype, test.shape, test.raw))
+			text, _, err := AppendInferResponse(nil, answerOf(test.datatype, test.shape, test.raw), BinaryOutputs{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -77,7 +77,7 @@ func TestAppendWritesTheWholeEnvelope(t *testing.T) {
 		},
 		RawOutputContents: [][]byte{{1, 2}, {1}},
 	}
-	text, err := AppendInferResponse([]byte("before "), response)
+	text, _, err := AppendInferResponse([]byte("before "), response, BinaryOutputs{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func TestAppendReadsTypedContents(t *testing.T) {
 			response := answerOf(datatype, []int64{2}, nil)
 			response.RawOutputContents = nil
 			response.Outputs[0].Contents = test.contents
-			text, err := AppendInferResponse(nil, response)
+			text, _, err := AppendInferResponse(nil, response, BinaryOutputs{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -131,17 +131,17 @@ func TestAppendFailsWhereJSONCannotSayTheResult(t *testing.T) {
 		response *pb.ModelInferResponse
 		want     string
 	}{
-		"NaN":                       {answerOf("FP32", []int64{2}, raw(t, []float32{1, float32(math.NaN())})), `output "y": element 1 is NaN, which JSON cannot say; call by gRPC`},
-		"infinity":                  {answerOf("FP64", []int64{1}, raw(t, []float64{math.Inf(1)})), `output "y": element 0 is +Inf, which JSON cannot say; call by gRPC`},
-		"minus infinity":            {answerOf("FP64", []int64{1}, raw(t, []float64{math.Inf(-1)})), `output "y": element 0 is -Inf, which JSON cannot say; call by gRPC`},
-		"bytes that are not text":   {answerOf("BYTES", []int64{1}, []byte("\x01\x00\x00\x00\xff")), `output "y": element 0 is not UTF-8 text, which JSON strings must be; call by gRPC`},
-		"FP16":                      {answerOf("FP16", []int64{1}, []byte{0, 0}), `output "y": datatype FP16 has no JSON form; call by gRPC`},
-		"BF16":                      {answerOf("BF16", []int64{1}, []byte{0, 0}), `output "y": datatype BF16 has no JSON form; call by gRPC`},
+		"NaN":                       {answerOf("FP32", []int64{2}, raw(t, []float32{1, float32(math.NaN())})), `output "y": element 1 is NaN, which JSON cannot say; ask for binary data or call by gRPC`},
+		"infinity":                  {answerOf("FP64", []int64{1}, raw(t, []float64{math.Inf(1)})), `output "y": element 0 is +Inf, which JSON cannot say; ask for binary data or call by gRPC`},
+		"minus infinity":            {answerOf("FP64", []int64{1}, raw(t, []float64{math.Inf(-1)})), `output "y": element 0 is -Inf, which JSON cannot say; ask for binary data or call by gRPC`},
+		"bytes that are not text":   {answerOf("BYTES", []int64{1}, []byte("\x01\x00\x00\x00\xff")), `output "y": element 0 is not UTF-8 text, which JSON strings must be; ask for binary data or call by gRPC`},
+		"FP16":                      {answerOf("FP16", []int64{1}, []byte{0, 0}), `output "y": datatype FP16 has no JSON form; ask for binary data or call by gRPC`},
+		"BF16":                      {answerOf("BF16", []int64{1}, []byte{0, 0}), `output "y": datatype BF16 has no JSON form; ask for binary data or call by gRPC`},
 		"NaN in a parameter":        {nan, `parameter "score" is NaN, which JSON cannot say; call by gRPC`},
 		"a parameter of a new kind": {empty, `output "y": parameter "later" has no value; call by gRPC`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := AppendInferResponse(nil, test.response)
+			_, _, err := AppendInferResponse(nil, test.response, BinaryOutputs{})
 			failedWith(t, err, apierr.Unrepresentable, test.want)
 		})
 	}
@@ -166,7 +166,7 @@ func TestAppendFailsWhereTheBackendContradictsItself(t *testing.T) {
 		"too many bytes":                 {answerOf("INT8", []int64{1}, make([]byte, 4)), prefix + "shape [1] needs 1 bytes of INT8, found 4"},
 		"no contents at all":             {absent, prefix + "shape [1] needs 4 bytes of FP32, found 0"},
 		"a dimension that varies":        {answerOf("INT8", []int64{-1}, nil), prefix + "shape [-1] has a negative dimension"},
-		"an unknown datatype":            {answerOf("FP8", []int64{1}, []byte{1}), prefix + `datatype "FP8" is unknown`},
+		"an unknown datatype":            {answerOf("FP8", []int64{1}, []byte{1}), prefix + unknownDatatype("FP8").Error()},
 		"BYTES without the next length":  {answerOf("BYTES", []int64{2}, []byte("\x01\x00\x00\x00a\x01")), prefix + "element 1 is missing"},
 		"BYTES cut short":                {answerOf("BYTES", []int64{1}, []byte("\xff\xff\xff\xffa")), prefix + "element 0 announces 4294967295 bytes, 1 are left"},
 		"BYTES with more behind":         {answerOf("BYTES", []int64{1}, []byte("\x00\x00\x00\x00a")), prefix + "1 bytes follow the last element"},
@@ -174,7 +174,7 @@ func TestAppendFailsWhereTheBackendContradictsItself(t *testing.T) {
 		"a typed UINT8 that is none":     {negative, prefix + "element 0 is 256, out of range for UINT8"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := AppendInferResponse(nil, test.response)
+			_, _, err := AppendInferResponse(nil, test.response, BinaryOutputs{})
 			failedWith(t, err, apierr.Internal, test.want)
 		})
 	}

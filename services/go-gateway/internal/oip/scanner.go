@@ -105,7 +105,7 @@ func (s *scanner) unexpected(wanted string) error {
 	text := fmt.Sprintf("found %q where %s should be", found, wanted)
 	rest := bytes.TrimPrefix(s.text[s.at:], []byte("-"))
 	if bytes.HasPrefix(rest, []byte("NaN")) || bytes.HasPrefix(rest, []byte("Inf")) {
-		text += "; JSON has no NaN and no infinity, send such tensors by gRPC"
+		text += "; JSON has no NaN and no infinity, send such tensors as binary data or by gRPC"
 	}
 	return &syntaxError{at: s.at, text: text}
 }

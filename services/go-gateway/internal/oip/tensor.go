@@ -11,10 +11,10 @@ import (
 func readTensor(s *scanner, name string, shape []int64) ([]byte, error) {
 	kind, ok := datatypes[name]
 	if !ok {
-		return nil, fmt.Errorf("datatype %q is unknown; known are %s", name, strings.Join(slices.Sorted(maps.Keys(datatypes)), ", "))
+		return nil, unknownDatatype(name)
 	}
 	if kind.read == nil {
-		return nil, fmt.Errorf("datatype %s has no JSON form; call by gRPC", name)
+		return nil, fmt.Errorf("datatype %s has no JSON form; send it as binary data or call by gRPC", name)
 	}
 	count, err := elements(shape)
 	if err != nil {
@@ -28,6 +28,10 @@ func readTensor(s *scanner, name string, shape []int64) ([]byte, error) {
 		return nil, within("data", err)
 	}
 	return reader.raw, nil
+}
+
+func unknownDatatype(name string) error {
+	return fmt.Errorf("datatype %q is unknown; known are %s", name, strings.Join(slices.Sorted(maps.Keys(datatypes)), ", "))
 }
 
 // capacity is the size of the raw tensor, bounded by what that much text can hold: a shape may promise anything.

@@ -1,6 +1,8 @@
 package rest
 
 import (
+	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"strconv"
@@ -9,29 +11,46 @@ import (
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/apierr"
 )
 
-// endpoint serves a call: it returns the JSON text of the answer, or an error. Of w it may touch the headers only.
+// handler serves a call: it writes the answer, or returns an error. An error after the answer has begun is logged and
+// counted, and no longer answered.
+type handler func(w http.ResponseWriter, r *http.Request) error
+
+// endpoint returns the JSON text of the answer, or an error. Of w it may touch the headers only.
 type endpoint func(w http.ResponseWriter, r *http.Request) ([]byte, error)
 
+// inJSON makes a handler of an endpoint.
+func inJSON(serve endpoint) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		text, err := serve(w, r)
+		if err != nil {
+			return err
+		}
+		return answer(w, "application/json", text)
+	}
+}
+
 // edge is where a call's error becomes an answer, a log line and a metric, once each.
-func (s *server) edge(route string, serve endpoint) http.Handler {
+func (s *server) edge(route string, serve handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		s.Metrics.InFlight(1)
 		defer s.Metrics.InFlight(-1)
 
 		status, code := http.StatusOK, ""
-		text, err := serve(w, r)
-		if err != nil {
-			apierr.Write(w, r, err)
-		} else {
-			err = answer(w, text)
-		}
+		outgoing := &answerWriter{ResponseWriter: w}
+		err := serve(outgoing, r)
 		if err != nil {
 			failure := apierr.From(err)
 			status, code = failure.HTTP, failure.Code
+			if !outgoing.begun {
+				apierr.Write(w, r, failure)
+			}
 			s.logFailure(r, route, failure, time.Since(start))
 		}
 		s.Metrics.Observe(route, knownMethod(r), status, code, time.Since(start).Seconds())
+		if outgoing.begun && errors.Is(err, errPanicked) {
+			panic(http.ErrAbortHandler) // cuts the connection: an answer that broke off must not look whole
+		}
 	})
 }
 
@@ -54,11 +73,54 @@ func (s *server) logFailure(r *http.Request, route string, failure *apierr.Error
 	s.Logger.LogAttrs(r.Context(), failure.LogLevel(), "Failed call", attributes...)
 }
 
-// answer writes the JSON text. It fails only where the caller is gone, and then the call counts as cancelled.
-func answer(w http.ResponseWriter, text []byte) error {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
-	if _, err := w.Write(text); err != nil {
+// answerWriter notes whether the answer has begun.
+type answerWriter struct {
+	http.ResponseWriter
+	begun bool
+}
+
+func (w *answerWriter) WriteHeader(status int) {
+	w.begun = true
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *answerWriter) Write(text []byte) (int, error) {
+	w.begun = true
+	return w.ResponseWriter.Write(text)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *answerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// answer writes a text and the tensors behind it. It fails only where the caller is gone, and then the call counts as
+// cancelled.
+func answer(w http.ResponseWriter, contentType string, text []byte, tensors ...[]byte) error {
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Content-Length", strconv.Itoa(size(text, tensors)))
+	return sent(writeAll(w, text, tensors))
+}
+
+func size(text []byte, tensors [][]byte) int {
+	total := len(text)
+	for _, tensor := range tensors {
+		total += len(tensor)
+	}
+	return total
+}
+
+func writeAll(w io.Writer, text []byte, tensors [][]byte) error {
+	_, err := w.Write(text)
+	for _, tensor := range tensors {
+		if err == nil {
+			_, err = w.Write(tensor)
+		}
+	}
+	return err
+}
+
+// sent says what a failed write of the answer means.
+func sent(err error) error {
+	if err != nil {
 		return apierr.New(apierr.Cancelled, "the caller went away while the answer was sent: %w", err)
 	}
 	return nil

@@ -107,7 +107,7 @@ func (gone) Header() http.Header       { return http.Header{} }
 func (gone) Write([]byte) (int, error) { return 0, errors.New("broken pipe") }
 
 func TestAnswerThatNobodyTakesIsACancelledCall(t *testing.T) {
-	err := answer(gone{}, []byte("{}"))
+	err := answer(gone{}, "application/json", []byte("{}"))
 	if failure := apierr.From(err); failure.Code != apierr.Cancelled {
 		t.Errorf("got %s %q, want CANCELLED", failure.Code, failure.Message)
 	}

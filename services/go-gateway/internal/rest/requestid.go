@@ -16,14 +16,14 @@ const (
 
 // withRequestID carries the caller's X-Request-Id on to the backend and echoes it. It is the caller's name for the call;
 // where there is none, the trace id does.
-func withRequestID(next endpoint) endpoint {
-	return func(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+func withRequestID(next handler) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
 		id := r.Header.Get(requestIDHeader)
 		if id == "" {
 			return next(w, r)
 		}
 		if len(id) > longestRequestID || strings.ContainsFunc(id, notVisible) {
-			return nil, apierr.New(apierr.InvalidRequest, "header %s must be at most %d visible ASCII characters", requestIDHeader, longestRequestID)
+			return apierr.New(apierr.InvalidRequest, "header %s must be at most %d visible ASCII characters", requestIDHeader, longestRequestID)
 		}
 		w.Header().Set(requestIDHeader, id)
 		ctx := metadata.AppendToOutgoingContext(r.Context(), strings.ToLower(requestIDHeader), id)

@@ -2,8 +2,8 @@
 // failure to the body {"error", "code", "traceId"}.
 //
 // Health and metadata answer 200 with JSON or fail; a server or model that is not ready is a failure (503), because
-// clients look at the status alone. Request bodies are JSON whatever their Content-Type says, as in Triton; the binary
-// tensor extension and compressed bodies are refused.
+// clients look at the status alone. Request bodies are JSON whatever their Content-Type says, as in Triton; what tells
+// binary tensors is the header Inference-Header-Content-Length.
 package rest
 
 import (
@@ -50,24 +50,24 @@ type server struct {
 
 // route is one way to call the server; its path is a pattern of http.ServeMux.
 type route struct {
-	method   string
-	path     string
-	endpoint endpoint
+	method string
+	path   string
+	serve  handler
 }
 
 func (s *server) routes() []route {
 	const model, version = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
 	return []route{
-		{http.MethodGet, "/v2", s.serverMetadata},
-		{http.MethodGet, "/v2/{$}", s.serverMetadata},
-		{http.MethodGet, "/v2/health/live", s.live},
-		{http.MethodGet, "/v2/health/ready", s.ready},
-		{http.MethodGet, model, s.modelMetadata},
-		{http.MethodGet, version, s.modelMetadata},
-		{http.MethodGet, model + "/ready", s.modelReady},
-		{http.MethodGet, version + "/ready", s.modelReady},
-		{http.MethodPost, model + "/infer", plainBody(s.infer)},
-		{http.MethodPost, version + "/infer", plainBody(s.infer)},
+		{http.MethodGet, "/v2", inJSON(s.serverMetadata)},
+		{http.MethodGet, "/v2/{$}", inJSON(s.serverMetadata)},
+		{http.MethodGet, "/v2/health/live", inJSON(s.live)},
+		{http.MethodGet, "/v2/health/ready", inJSON(s.ready)},
+		{http.MethodGet, model, inJSON(s.modelMetadata)},
+		{http.MethodGet, version, inJSON(s.modelMetadata)},
+		{http.MethodGet, model + "/ready", inJSON(s.modelReady)},
+		{http.MethodGet, version + "/ready", inJSON(s.modelReady)},
+		{http.MethodPost, model + "/infer", s.infer},
+		{http.MethodPost, version + "/infer", s.infer},
 	}
 }
 
@@ -79,13 +79,13 @@ func New(options Options) http.Handler {
 		if paths[route.path] == nil {
 			paths[route.path] = methods{}
 		}
-		paths[route.path][route.method] = route.endpoint
+		paths[route.path][route.method] = route.serve
 	}
 	mux := http.NewServeMux()
 	for path, methods := range paths {
 		mux.Handle(path, s.handler(path, methods.serve))
 	}
-	unmatched := s.handler(unmatchedRoute, routeNotFound)
+	unmatched := s.handler(unmatchedRoute, inJSON(routeNotFound))
 	mux.Handle("/", unmatched)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if isClean(r.URL.EscapedPath()) {
@@ -102,8 +102,8 @@ func isClean(escaped string) bool {
 	return escaped == "/" || path.Clean("/"+escaped) == strings.TrimSuffix(escaped, "/")
 }
 
-// handler puts an endpoint into the layers that every call passes, outermost first: span, edge, trace id, request id, recovery.
-func (s *server) handler(route string, serve endpoint) http.Handler {
+// handler puts a handler into the layers that every call passes, outermost first: span, edge, trace id, request id, recovery.
+func (s *server) handler(route string, serve handler) http.Handler {
 	serve = withTraceID(withRequestID(withRecovery(serve)))
 	return otelhttp.NewHandler(s.edge(route, serve), route, otelhttp.WithSpanNameFormatter(func(route string, r *http.Request) string {
 		return knownMethod(r) + " " + route
@@ -114,11 +114,11 @@ func routeNotFound(_ http.ResponseWriter, r *http.Request) ([]byte, error) {
 	return nil, apierr.New(apierr.RouteNotFound, "no such path: %s; the paths are those of the Open Inference Protocol v2, such as /v2/models/MODEL/infer", r.URL.Path)
 }
 
-// methods are the endpoints of one path by HTTP method. The mux knows paths alone: it would choose a path for its method
+// methods are the handlers of one path by HTTP method. The mux knows paths alone: it would choose a path for its method
 // before one for its words, and so take /v2/models/stats for a model's name.
-type methods map[string]endpoint
+type methods map[string]handler
 
-func (m methods) serve(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+func (m methods) serve(w http.ResponseWriter, r *http.Request) error {
 	method := r.Method
 	if method == http.MethodHead {
 		method = http.MethodGet // net/http drops the body
@@ -131,7 +131,7 @@ func (m methods) serve(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		allowed = slices.Insert(allowed, 1, http.MethodHead)
 	}
 	w.Header().Set("Allow", strings.Join(allowed, ", "))
-	return nil, apierr.New(apierr.MethodNotAllowed, "%s takes %s, not %s", r.URL.Path, strings.Join(allowed, " and "), r.Method)
+	return apierr.New(apierr.MethodNotAllowed, "%s takes %s, not %s", r.URL.Path, strings.Join(allowed, " and "), r.Method)
 }
 
 // knownMethod bounds what a caller can put into span names and metric labels, as OpenTelemetry's conventions ask.

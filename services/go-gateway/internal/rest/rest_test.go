@@ -74,7 +74,7 @@ func TestEveryFailureHasItsStatusAndBody(t *testing.T) {
 		"a call the backend lacks":      {method: "POST", path: inferPath, body: inferBody, infer: failing("UNSUPPORTED"), status: 501, code: "UNSUPPORTED", message: "because"},
 		"a refusal by the mesh":         {method: "POST", path: inferPath, body: inferBody, infer: refusing(codes.PermissionDenied), status: 403, code: "PERMISSION_DENIED", message: "because"},
 		"a quota":                       {method: "POST", path: inferPath, body: inferBody, infer: refusing(codes.ResourceExhausted), status: 429, code: "RESOURCE_EXHAUSTED", message: "because"},
-		"a result JSON cannot say":      {method: "POST", path: inferPath, body: inferBody, infer: answering("BF16", 2), status: 400, code: "UNREPRESENTABLE", message: `output "y": datatype BF16 has no JSON form; call by gRPC`},
+		"a result JSON cannot say":      {method: "POST", path: inferPath, body: inferBody, infer: answering("BF16", 2), status: 400, code: "UNREPRESENTABLE", message: `output "y": datatype BF16 has no JSON form; ask for binary data or call by gRPC`},
 		"a result that is inconsistent": {method: "POST", path: inferPath, body: inferBody, infer: answering("FP32", 3), status: 500, code: "INTERNAL", message: `the backend's answer contradicts itself: output "y": shape [1] needs 4 bytes of FP32, found 3`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -9,8 +9,8 @@ import (
 const traceIDHeader = "X-Trace-Id"
 
 // withTraceID names the call's trace in the answer's header, success or not.
-func withTraceID(next endpoint) endpoint {
-	return func(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+func withTraceID(next handler) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
 		if id := apierr.TraceID(r.Context()); id != "" {
 			w.Header().Set(traceIDHeader, id)
 		}
