@@ -122,6 +122,7 @@ def _inference_registry() -> CollectorRegistry:
     metrics.queue_seconds.labels("").observe(0.0)
     metrics.execute_seconds.labels("").observe(0.0)
     metrics.batch_rows.labels("").observe(1)
+    metrics.record_answer("", 0.0)
     metrics.model_load_seconds.labels("").set(0.0)
     asyncio.run(metrics.observe_state(State.READY))
     return metrics.registry

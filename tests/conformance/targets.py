@@ -142,8 +142,7 @@ def startup_models() -> list[str]:
 
 def _served(name: str) -> bool:
     """Whether our server can serve a model today."""
-    definition = DEFINITIONS[name]
-    return definition.predict is not None and all(tensor.datatype != "BF16" for tensor in definition.inputs)
+    return all(tensor.datatype != "BF16" for tensor in DEFINITIONS[name].inputs)
 
 
 def _ready(address: str) -> bool:

@@ -23,6 +23,7 @@ class Lifecycle:
     def __init__(self) -> None:
         self._state = State.STARTING
         self._observers: list[Observer] = []
+        self._draining = asyncio.Event()
 
     @property
     def state(self) -> State:
@@ -42,7 +43,12 @@ class Lifecycle:
     async def drain(self) -> None:
         """Starting or Ready → Draining."""
         if self._state is not State.DRAINING:
+            self._draining.set()
             await self._enter(State.DRAINING)
+
+    async def draining(self) -> None:
+        """Wait until the process drains."""
+        await self._draining.wait()
 
     async def _enter(self, state: State) -> None:
         self._state = state

@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     from tests.conftest import RawRequest, Serve, WritePython
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
-SERVED = {"ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer"}
+SERVED = {
+    "ServerLive",
+    "ServerReady",
+    "ModelReady",
+    "ServerMetadata",
+    "ModelMetadata",
+    "ModelInfer",
+    "ModelStreamInfer",
+}
 
 
 def scrape(port: int) -> str:

@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -22,9 +22,13 @@ from polyglot_inference.errors import (
     UnsupportedError,
 )
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
-from polyglot_inference.telemetry.traces import Tracing, current_trace_id, record_status
+from polyglot_inference.telemetry.traces import Tracing, caller_context, current_trace_id, record_status
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+
+# What a failure has beside its text: in the trailers of a call, in the parameters of an answer in a stream.
+CODE_KEY: Final = "x-error-code"
+TRACE_ID_KEY: Final = "x-trace-id"
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +48,9 @@ class Call:
     version: str = ""
 
 
+Parsed = TypeVar("Parsed", bound=Message)
 Method = Callable[[Any, Call], Awaitable[Message]]
+ServeStream = Callable[[object, Context], Awaitable[None]]
 Observer = Callable[[Call, grpc.StatusCode, float], None]
 
 
@@ -63,8 +69,10 @@ class CallEdge:
         self._tracing = tracing
         self._max_message_bytes = max_message_bytes
 
-    def handler(self, methods: Mapping[str, Method], observers: Mapping[str, Observer]) -> grpc.GenericRpcHandler:
-        """Serve the whole inference service: `methods` by RPC name, every other RPC as UNIMPLEMENTED.
+    def handler(
+        self, methods: Mapping[str, Method], streams: Mapping[str, ServeStream], observers: Mapping[str, Observer]
+    ) -> grpc.GenericRpcHandler:
+        """Serve the whole inference service: `methods` and `streams` by RPC name, every other RPC as UNIMPLEMENTED.
 
         An observer is told call, status and duration in seconds of every call of its RPC.
         """
@@ -75,6 +83,8 @@ class CallEdge:
                 request_type = getattr(pb, descriptor.input_type.name)
                 serve = self._serving(name, request_type.FromString, methods[name], observers.get(name))
                 handlers[name] = grpc.unary_unary_rpc_method_handler(serve)
+            elif name in streams:
+                handlers[name] = grpc.stream_stream_rpc_method_handler(streams[name])
             elif descriptor.client_streaming:
                 handlers[name] = grpc.stream_stream_rpc_method_handler(self._refusing(name))
             else:
@@ -86,13 +96,13 @@ class CallEdge:
     ) -> Callable[[bytes, Context], Awaitable[bytes]]:
         async def serve(data: bytes, context: Context) -> bytes:
             started = time.perf_counter()
-            metadata = _text_metadata(context)
-            call = Call(_deadline(context), metadata.get("x-request-id", ""))
+            metadata = text_metadata(context)
+            call = Call(deadline_of(context), metadata.get("x-request-id", ""))
             status, text = grpc.StatusCode.OK, ""
-            with self._tracing.server_span(SERVICE.full_name, name, metadata) as span:
+            with self._tracing.server_span(SERVICE.full_name, name, caller_context(metadata)) as span:
                 try:
-                    self._require_size("request", len(data))
-                    response = await method(_parsed(parse, data), call)
+                    require_size("request", len(data), self._max_message_bytes)
+                    response = await method(parsed(parse, data), call)
                     return self._serialised(response)
                 except asyncio.CancelledError:
                     # The caller is gone or its deadline passed. Nobody reads an answer; the call is counted and traced.
@@ -100,10 +110,10 @@ class CallEdge:
                     status = grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED
                     raise
                 except Exception as error:  # noqa: BLE001 - the edge: every fault gets a status and a log line
-                    failure = _failure(error)
+                    failure = failure_of(error)
                     status, text = failure.status, failure.message
-                    _log_failure(name, call, failure, error)
-                    await _abort(context, failure)
+                    log_failure(name, call, failure, error)
+                    await abort(context, failure)
                 finally:
                     record_status(span, status, text)
                     if call.model:
@@ -115,10 +125,10 @@ class CallEdge:
 
     def _refusing(self, name: str) -> Callable[[object, Context], Awaitable[None]]:
         async def refuse(_: object, context: Context) -> None:
-            with self._tracing.server_span(SERVICE.full_name, name, _text_metadata(context)) as span:
+            with self._tracing.server_span(SERVICE.full_name, name, caller_context(text_metadata(context))) as span:
                 record_status(span, grpc.StatusCode.UNIMPLEMENTED, "")
-                served = "ServerLive, ServerReady, ModelReady, ServerMetadata, ModelMetadata and ModelInfer"
-                await _abort(
+                served = "ServerLive, ServerReady, ModelReady, ServerMetadata, ModelMetadata, Model(Stream)Infer"
+                await abort(
                     context,
                     UnsupportedError(
                         f"{name} is a Triton extension that this server does not offer; it serves {served}"
@@ -129,48 +139,54 @@ class CallEdge:
 
     def _serialised(self, response: Message) -> bytes:
         data = response.SerializeToString()
-        self._require_size("response", len(data))
+        require_size("response", len(data), self._max_message_bytes)
         return data
 
-    def _require_size(self, what: str, size: int) -> None:
-        if size > self._max_message_bytes:
-            raise MessageTooLargeError(
-                f"the {what} has {size} bytes, more than grpc.maxMessageBytes = {self._max_message_bytes} allows"
-            )
+
+def require_size(what: str, size: int, max_message_bytes: int) -> None:
+    """Raise MessageTooLargeError for a message over the limit."""
+    if size > max_message_bytes:
+        raise MessageTooLargeError(
+            f"the {what} has {size} bytes, more than grpc.maxMessageBytes = {max_message_bytes} allows"
+        )
 
 
-def _parsed(parse: Callable[[bytes], Message], data: bytes) -> Message:
+def parsed(parse: Callable[[bytes], Parsed], data: bytes) -> Parsed:
+    """The message, or InvalidRequestError where the bytes are none."""
     try:
         return parse(data)
     except DecodeError as error:
         raise InvalidRequestError(f"the request is no valid protobuf message: {error}") from None
 
 
-def _failure(error: Exception) -> InferenceError:
+def failure_of(error: Exception) -> InferenceError:
     """What the caller learns of an error: all of a typed one, nothing of a fault of ours."""
     return error if isinstance(error, InferenceError) else InternalError("internal error; the server's log has more")
 
 
-def _deadline(context: Context) -> float | None:
+def deadline_of(context: Context) -> float | None:
     """The caller's deadline in monotonic seconds, None where it gave none."""
     remaining: float | None = context.time_remaining()
     return None if remaining is None else time.monotonic() + remaining
 
 
-def _text_metadata(context: Context) -> dict[str, str]:
+def text_metadata(context: Context) -> dict[str, str]:
+    """The caller's metadata without the binary ones."""
     metadata: Iterable[tuple[str, str | bytes]] = context.invocation_metadata() or ()
     return {key: value for key, value in metadata if isinstance(value, str)}
 
 
-async def _abort(context: Context, failure: InferenceError) -> NoReturn:
-    trailers = [("x-error-code", failure.code)]
+async def abort(context: Context, failure: InferenceError) -> NoReturn:
+    """End the call with the failure's status, text and trailers."""
+    trailers = [(CODE_KEY, failure.code)]
     trace_id = current_trace_id()
     if trace_id:
-        trailers.append(("x-trace-id", trace_id))
+        trailers.append((TRACE_ID_KEY, trace_id))
     await context.abort(failure.status, failure.message, tuple(trailers))
 
 
-def _log_failure(name: str, call: Call, failure: InferenceError, error: Exception) -> None:
+def log_failure(name: str, call: Call, failure: InferenceError, error: Exception) -> None:
+    """Log a failed call once, with the stack where the fault is ours or the model's."""
     ours = failure.status is grpc.StatusCode.INTERNAL
     _log.log(
         logging.ERROR if ours else logging.WARNING,

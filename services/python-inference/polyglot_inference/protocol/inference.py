@@ -13,12 +13,14 @@ import numpy as np
 from polyglot_inference.errors import InvalidRequestError, InvalidTensorError, ModelFailedError, UnsupportedError
 from polyglot_inference.protocol import codec
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
-from polyglot_inference.runtime.model import Model
+from polyglot_inference.runtime.model import Model, Request
 from polyglot_inference.tensors import BYTES, DYNAMIC, NUMPY_DTYPES, Array, TensorSpec
 
 # Parameters that change what a call means. A server that ignored them would answer something else than was asked.
 _UNSUPPORTED_REQUEST_PARAMETERS = frozenset({"sequence_id", "sequence_start", "sequence_end"})
 _UNSUPPORTED_TENSOR_PARAMETERS = frozenset({"shared_memory_region", "classification"})
+# Triton's parameter of a request in a stream: tell the end of a decoupled model's answers by one without outputs.
+_ENABLE_END = "triton_enable_empty_final_response"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,24 @@ class Inference:
         parameters = self.request.parameters
         microseconds = parameters["timeout"].int64_param if "timeout" in parameters else 0
         return microseconds / 1e6 if microseconds > 0 else None
+
+    def described(self) -> Request:
+        """What a model that asks may know of the request."""
+        parameters = {
+            name: getattr(parameter, parameter.WhichOneof("parameter_choice") or "string_param")
+            for name, parameter in self.request.parameters.items()
+        }
+        return Request(self.request.id, parameters)
+
+    @property
+    def wants_end(self) -> bool:
+        """Whether the caller asks to be told the end of a decoupled model's answers."""
+        parameters = self.request.parameters
+        return _ENABLE_END in parameters and parameters[_ENABLE_END].bool_param
+
+    def end(self, version: str) -> pb.ModelInferResponse:
+        """The answer without outputs that tells the end of all answers."""
+        return pb.ModelInferResponse(model_name=self.request.model_name, model_version=version, id=self.request.id)
 
     def tensors(self) -> dict[str, Array]:
         """Read the input tensors.

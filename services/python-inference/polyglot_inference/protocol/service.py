@@ -1,7 +1,9 @@
-"""The six methods of the Open Inference Protocol."""
+"""The methods of the Open Inference Protocol, and of Triton's extensions to it."""
 
+import contextlib
 import functools
 import time
+from collections.abc import Iterator
 from importlib import metadata
 from typing import Final
 
@@ -12,7 +14,10 @@ from polyglot_inference.lifecycle import InFlight, Lifecycle, State
 from polyglot_inference.protocol.calls import Call, CallEdge, Method
 from polyglot_inference.protocol.inference import Inference
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
+from polyglot_inference.protocol.streams import Send, StreamEdge
 from polyglot_inference.repository.models import VERSION, ModelRepository, ServedModel
+from polyglot_inference.runtime.model import NO_REQUEST
+from polyglot_inference.runtime.steps import pulled
 from polyglot_inference.telemetry.metrics import Metrics
 from polyglot_inference.telemetry.traces import Tracing
 
@@ -53,7 +58,17 @@ class InferenceService:
             "ModelMetadata": self.model_metadata,
             "ModelInfer": self.model_infer,
         }
-        return CallEdge(self._tracing, max_message_bytes).handler(methods, {"ModelInfer": self._observe_infer})
+        streams = StreamEdge(
+            method=self.model_stream_infer,
+            observe=self._observe_infer,
+            lifecycle=self._lifecycle,
+            metrics=self._metrics,
+            tracing=self._tracing,
+            max_message_bytes=max_message_bytes,
+        )
+        return CallEdge(self._tracing, max_message_bytes).handler(
+            methods, {"ModelStreamInfer": streams.serve}, {"ModelInfer": self._observe_infer}
+        )
 
     async def server_live(self, _request: pb.ServerLiveRequest, _call: Call) -> pb.ServerLiveResponse:
         """True: the process answers."""
@@ -89,16 +104,46 @@ class InferenceService:
 
     async def model_infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
         """Run a model once."""
+        with self._served(request, call) as served:
+            return await self._infer(served, request, call)
+
+    async def model_stream_infer(
+        self, request: pb.ModelInferRequest, call: Call, send: Send
+    ) -> pb.ModelInferResponse | None:
+        """Run a model for one request of a stream: once, or for every answer of a decoupled one.
+
+        The end of a decoupled model's answers is told to a caller that asked for it, as Triton tells it: by an answer
+        without outputs.
+        """
+        with self._served(request, call) as served:
+            stream = served.model.stream
+            if stream is None:
+                return await self._infer(served, request, call)
+            inference = Inference.of(request, served.model)
+            deadline = _queue_deadline(call, inference)
+            inputs = await served.executor.run(inference.tensors, deadline)
+            with self._tracing.execute_span(served.name):
+                steps = stream(inputs, [spec.name for spec in inference.outputs], inference.described())
+                async with contextlib.aclosing(pulled(steps, served.executor, deadline)) as results:
+                    async for result in results:
+                        await send(inference.response(result, VERSION))
+            return inference.end(VERSION) if inference.wants_end else None
+
+    @contextlib.contextmanager
+    def _served(self, request: pb.ModelInferRequest, call: Call) -> Iterator[ServedModel]:
+        """The model of a request that is in flight for the length of the block."""
         if self._lifecycle.state is State.DRAINING:
             raise ServerDrainingError(
                 "the server is shutting down; the call was not executed, send it to another replica"
             )
         with self._in_flight.track():
-            served = self._find(request.model_name, request.model_version, call)
-            inference = Inference.of(request, served.model)
-            return await served.executor.run(
-                functools.partial(self._execute, served, inference), _queue_deadline(call, inference)
-            )
+            yield self._find(request.model_name, request.model_version, call)
+
+    async def _infer(self, served: ServedModel, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
+        inference = Inference.of(request, served.model)
+        return await served.executor.run(
+            functools.partial(self._execute, served, inference), _queue_deadline(call, inference)
+        )
 
     def _find(self, name: str, version: str, call: Call) -> ServedModel:
         served = self._repository.find(name, version)
@@ -109,7 +154,8 @@ class InferenceService:
         """The part of a call that runs on the model's threads: reading and writing large tensors takes time, too."""
         inputs = inference.tensors()
         with self._tracing.execute_span(served.name), self._metrics.execute_seconds.labels(served.name).time():
-            results = served.model.predict(inputs, [spec.name for spec in inference.outputs])
+            request = inference.described() if served.model.wants_request else NO_REQUEST
+            results = served.model.predict(inputs, [spec.name for spec in inference.outputs], request)
         self._metrics.batch_rows.labels(served.name).observe(inference.rows)
         return inference.response(results, VERSION)
 

@@ -1,9 +1,40 @@
 """What the server asks of a model, whatever runs it."""
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
 
 from polyglot_inference.tensors import Array, TensorSpec
+
+Parameter = bool | int | float | str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a caller sent beside the tensors, for a model that wants to know.
+
+    Parameters
+    ----------
+    id
+        The caller's name for the request; empty where it gave none.
+    parameters
+        The request's parameters, Triton's own (`timeout`, `triton_…`) among them.
+    """
+
+    id: str = ""
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+
+
+NO_REQUEST: Final = Request()
+
+Steps = Generator[Mapping[str, Array], None, None] | AsyncGenerator[Mapping[str, Array], None]
+"""The answers to one request: a plain generator runs on the model's threads, an async one on the event loop."""
+
+
+class Stream(Protocol):
+    """Answers one request any number of times; inputs, outputs and errors are as of `Model.predict`."""
+
+    def __call__(self, inputs: Mapping[str, Array], outputs: Sequence[str], request: Request) -> Steps: ...
 
 
 class Model(Protocol):
@@ -30,5 +61,15 @@ class Model(Protocol):
     def concurrency(self) -> int:
         """How many calls may run at the same time."""
 
-    def predict(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> Mapping[str, Array]:
+    @property
+    def stream(self) -> Stream | None:
+        """How it answers requests of a stream any number of times (Triton: decoupled); None where it answers once."""
+
+    @property
+    def wants_request(self) -> bool:
+        """Whether `predict` and `stream` need the `Request`; others are spared the making of it."""
+
+    def predict(
+        self, inputs: Mapping[str, Array], outputs: Sequence[str], request: Request = NO_REQUEST
+    ) -> Mapping[str, Array]:
         """Run the model once."""

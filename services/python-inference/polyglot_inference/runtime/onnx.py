@@ -12,6 +12,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime as ort
 
 from polyglot_inference.errors import InvalidTensorError, ModelLoadError
+from polyglot_inference.runtime.model import NO_REQUEST, Request
 from polyglot_inference.tensors import BYTES, DYNAMIC, Array, TensorSpec
 
 FILE_NAME: Final = "model.onnx"
@@ -38,6 +39,8 @@ class OnnxModel:
     """One ONNX Runtime session. A session may be run by many threads at once."""
 
     platform = "onnxruntime_onnx"
+    stream = None
+    wants_request = False
 
     def __init__(
         self,
@@ -75,7 +78,9 @@ class OnnxModel:
         outputs = tuple(_spec(name, "output", argument) for argument in session.get_outputs())
         return cls(session, inputs, outputs, cpus)
 
-    def predict(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+    def predict(
+        self, inputs: Mapping[str, Array], outputs: Sequence[str], _request: Request = NO_REQUEST
+    ) -> dict[str, Array]:
         """Run the session for the requested outputs only."""
         feed = {
             name: _to_text(name, tensor) if name in self._text_inputs else tensor for name, tensor in inputs.items()

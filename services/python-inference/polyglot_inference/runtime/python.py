@@ -1,85 +1,125 @@
-"""Models written as a Python class.
+"""Models written as a Python class; `author.py` says what such a class has.
 
-A folder holds `model.py` with `class Model`: `inputs` and `outputs` (lists of `TensorSpec`, or of dicts with its
-fields), `load(path)`, called once with the folder, and `predict(inputs)`, a dict of numpy arrays to a dict of numpy
-arrays. Arrays come in read-only; BYTES are object arrays of bytes. `predict` is called by one thread at a time. Other
-modules of the folder are imported relatively: `from .tokens import split`.
+Arrays come in read-only; BYTES are object arrays of bytes. `predict` and the steps of a plain generator `stream` are
+called by one thread at a time. An async generator `stream` runs on the server's event loop, beside others.
 """
 
-import importlib.util
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+import functools
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
-from polyglot_inference.errors import InferenceError, ModelFailedError, ModelLoadError
+from polyglot_inference.errors import InferenceError, ModelFailedError, UnsupportedError
+from polyglot_inference.runtime.author import Authored, Method, Progress
+from polyglot_inference.runtime.model import NO_REQUEST, Request, Steps, Stream
 from polyglot_inference.tensors import BYTES, Array, TensorSpec
 
-FILE_NAME: Final = "model.py"
-CLASS_NAME: Final = "Model"
+
+def _untold(fraction: float, text: str = "") -> None:
+    """Progress that nobody asks for."""
+    del fraction, text
 
 
 class PythonModel:
-    """An instance of a user's class."""
+    """An instance of an author's class."""
 
     platform = "python"
     # A class need not be thread-safe; more parallelism comes from more replicas.
     concurrency = 1
 
-    def __init__(
-        self, name: str, instance: Any, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
-    ) -> None:
-        self.inputs = inputs
-        self.outputs = outputs
+    def __init__(self, name: str, authored: Authored) -> None:
+        self.inputs = authored.inputs
+        self.outputs = authored.outputs
+        self.stream: Stream | None = functools.partial(self._stream, authored.stream) if authored.stream else None
         self._name = name
-        self._instance = instance
+        self._authored = authored
 
     @classmethod
-    def load(cls, name: str, folder: Path) -> "PythonModel":
+    def load(cls, name: str, folder: Path, progress: Progress = _untold) -> "PythonModel":
         """Import `folder`/model.py, make a Model and call its `load`.
 
         Raises
         ------
         ModelLoadError
-            The file or class is missing, its declarations are wrong, or its code raises.
+            The file or class is missing, its declarations or methods are wrong, or its code raises.
         """
-        model_class = _model_class(name, folder)
-        inputs = _specs(name, "inputs", getattr(model_class, "inputs", None))
-        outputs = _specs(name, "outputs", getattr(model_class, "outputs", None))
-        for method in ("load", "predict"):
-            if not callable(getattr(model_class, method, None)):
-                raise ModelLoadError(f"model {name!r}: class {CLASS_NAME} in {FILE_NAME} has no method {method!r}")
-        try:
-            instance = model_class()
-            instance.load(folder)
-        except Exception as error:
-            raise ModelLoadError(f"model {name!r}: {CLASS_NAME}.load raised {type(error).__name__}: {error}") from error
-        return cls(name, instance, inputs, outputs)
+        return cls(name, Authored.load(name, folder, progress))
 
-    def predict(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
-        """Call the user's `predict` and hold its answer to the declared outputs.
+    @property
+    def wants_request(self) -> bool:
+        """Whether `predict` or `stream` asks for the `Request`."""
+        return any(
+            method is not None and method.wants_request for method in (self._authored.predict, self._authored.stream)
+        )
+
+    def predict(
+        self, inputs: Mapping[str, Array], outputs: Sequence[str], request: Request = NO_REQUEST
+    ) -> dict[str, Array]:
+        """Call the author's `predict` and hold its answer to the declared outputs.
 
         Raises
         ------
+        UnsupportedError
+            The class has no `predict`, only `stream`.
         ModelFailedError
             It raised, or its answer lacks an output or has one of another dtype or shape.
         """
+        if self._authored.predict is None:
+            raise UnsupportedError(
+                f"model {self._name!r} streams its answers and has no single one: call ModelStreamInfer"
+                " (REST: generate_stream)"
+            )
         try:
-            answer = self._instance.predict(dict(inputs))
+            answer = self._authored.predict(dict(inputs), request)
         except InferenceError:
             raise  # a model may choose the caller's error, for example InvalidTensorError
         except Exception as error:
-            raise ModelFailedError(f"model {self._name!r} raised {type(error).__name__}: {error}") from error
+            raise self._failed(error) from error
+        return self._checked(answer, outputs)
+
+    def _stream(self, stream: Method, inputs: Mapping[str, Array], outputs: Sequence[str], request: Request) -> Steps:
+        """The answers of the author's `stream`, held to the declared outputs; errors are those of `predict`."""
+        steps = stream(dict(inputs), request)
+        return self._async_steps(steps, outputs) if isinstance(steps, AsyncGenerator) else self._steps(steps, outputs)
+
+    async def _async_steps(
+        self, steps: AsyncGenerator[object, None], outputs: Sequence[str]
+    ) -> AsyncGenerator[Mapping[str, Array], None]:
+        try:
+            async with contextlib.aclosing(steps):
+                async for answer in steps:
+                    yield self._checked(answer, outputs)
+        except InferenceError:
+            raise
+        except Exception as error:
+            raise self._failed(error) from error
+
+    def _steps(
+        self, steps: Generator[object, None, None], outputs: Sequence[str]
+    ) -> Generator[Mapping[str, Array], None, None]:
+        try:
+            with contextlib.closing(steps):
+                for answer in steps:
+                    yield self._checked(answer, outputs)
+        except InferenceError:
+            raise
+        except Exception as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> ModelFailedError:
+        return ModelFailedError(f"model {self._name!r} raised {type(error).__name__}: {error}")
+
+    def _checked(self, answer: object, outputs: Sequence[str]) -> dict[str, Array]:
         if not isinstance(answer, Mapping):
             raise ModelFailedError(
-                f"model {self._name!r} returned a {type(answer).__name__}; predict must return a dict of arrays"
+                f"model {self._name!r} answered with a {type(answer).__name__}; an answer is a dict of arrays"
             )
-        return {spec.name: self._checked(spec, answer) for spec in self.outputs if spec.name in outputs}
+        return {spec.name: self._checked_output(spec, answer) for spec in self.outputs if spec.name in outputs}
 
-    def _checked(self, spec: TensorSpec, answer: Mapping[str, Any]) -> Array:
+    def _checked_output(self, spec: TensorSpec, answer: Mapping[str, Any]) -> Array:
         tensor = answer.get(spec.name)
         origin = f"model {self._name!r} returned output {spec.name!r}"
         if not isinstance(tensor, np.ndarray):
@@ -93,46 +133,3 @@ class PythonModel:
         if spec.datatype == BYTES and not all(isinstance(element, bytes) for element in tensor.flat):
             raise ModelFailedError(f"{origin} with elements that are not bytes; encode text with .encode()")
         return tensor
-
-
-def _model_class(name: str, folder: Path) -> type[Any]:
-    path = folder / FILE_NAME
-    if not path.is_file():
-        raise ModelLoadError(
-            f"model {name!r}: {path} does not exist; a model of format Python is a folder with a file {FILE_NAME}"
-        )
-    try:
-        module = _import(f"polyglot_models_{name}", path)
-    except Exception as error:
-        raise ModelLoadError(f"model {name!r}: importing {path} raised {type(error).__name__}: {error}") from error
-    model_class = getattr(module, CLASS_NAME, None)
-    if not isinstance(model_class, type):
-        raise ModelLoadError(f"model {name!r}: {path} defines no class {CLASS_NAME}")
-    return model_class
-
-
-def _import(package: str, path: Path) -> ModuleType:
-    """Import the file as a module of a package of its own, so that two models may both have a `tokens.py`."""
-    parent = ModuleType(package)
-    parent.__path__ = [str(path.parent)]
-    sys.modules[package] = parent
-    qualified = f"{package}.{path.stem}"
-    spec = importlib.util.spec_from_file_location(qualified, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python source file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[qualified] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def _specs(name: str, role: str, declared: object) -> tuple[TensorSpec, ...]:
-    if not isinstance(declared, Iterable):
-        raise ModelLoadError(f"model {name!r}: class {CLASS_NAME} must declare {role!r} as a list of TensorSpec")
-    try:
-        specs = tuple(item if isinstance(item, TensorSpec) else TensorSpec(**item) for item in declared)
-    except (TypeError, ValueError) as error:
-        raise ModelLoadError(f"model {name!r}: {role!r} of class {CLASS_NAME} is wrong: {error}") from error
-    if len({spec.name for spec in specs}) != len(specs):
-        raise ModelLoadError(f"model {name!r}: {role!r} of class {CLASS_NAME} has two tensors of the same name")
-    return specs

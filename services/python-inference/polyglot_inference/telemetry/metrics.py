@@ -24,12 +24,13 @@ class Metrics:
         GCCollector(registry=self.registry)
         self.requests = Counter(
             "polyglot_inference_requests",
-            "ModelInfer calls by model and gRPC status; model is empty when the caller named none that is served.",
+            "Inference requests, of calls and of streams, by model and gRPC status; model is empty where the caller"
+            " named none that is served.",
             ["model", "code"],
             registry=self.registry,
         )
         self.request_seconds = self._histogram(
-            "request_duration", "ModelInfer calls from the request read to the answer written."
+            "request_duration", "Inference requests from the request read to the last answer written."
         )
         self.queue_seconds = self._histogram("queue_duration", "Time a call waited for a thread of its model.")
         self.execute_seconds = self._histogram("execute_duration", "Time a model ran.")
@@ -41,8 +42,20 @@ class Metrics:
             registry=self.registry,
         )
         Gauge(
-            "polyglot_inference_requests_in_flight", "ModelInfer calls being served.", registry=self.registry
+            "polyglot_inference_requests_in_flight",
+            "Inference requests being served, of calls and of streams.",
+            registry=self.registry,
         ).set_function(lambda: in_flight.count)
+        self.streams = Gauge("polyglot_inference_streams", "Open ModelStreamInfer streams.", registry=self.registry)
+        self.stream_answers = Counter(
+            "polyglot_inference_stream_answers",
+            "Answers written to streams; model is empty when the caller named none that is served.",
+            ["model"],
+            registry=self.registry,
+        )
+        self.first_answer_seconds = self._histogram(
+            "first_answer", "Requests of streams from the request read to the first of its answers written."
+        )
         self.model_load_seconds = Gauge(
             "polyglot_inference_model_load_seconds", "Time the model took to load.", ["model"], registry=self.registry
         )
@@ -59,9 +72,15 @@ class Metrics:
         )
 
     def record_request(self, model: str, status: grpc.StatusCode, seconds: float) -> None:
-        """Count one ModelInfer call."""
+        """Count one inference request."""
         self.requests.labels(model, status.name).inc()
         self.request_seconds.labels(model).observe(seconds)
+
+    def record_answer(self, model: str, seconds_to_first: float | None) -> None:
+        """Count one answer in a stream; `seconds_to_first` is None for all but the first of its request."""
+        self.stream_answers.labels(model).inc()
+        if seconds_to_first is not None:
+            self.first_answer_seconds.labels(model).observe(seconds_to_first)
 
     async def observe_state(self, state: State) -> None:
         """Follow the lifecycle."""

@@ -73,9 +73,8 @@ class Tracing:
         self._tracer: trace.Tracer = (self._provider or trace.NoOpTracerProvider()).get_tracer("polyglot_inference")
 
     @contextmanager
-    def server_span(self, service: str, method: str, metadata: Mapping[str, str]) -> Iterator[trace.Span]:
-        """The span of one call, current within the block, a child of the caller's span."""
-        parent = propagate.extract(metadata)
+    def server_span(self, service: str, method: str, parent: otel_context.Context) -> Iterator[trace.Span]:
+        """The span of one call, current within the block, a child of the span in the caller's context."""
         span = self._tracer.start_span(
             f"{service}/{method}",
             context=parent,
@@ -107,6 +106,11 @@ class Tracing:
         flush.start()
         flush.join(timeout_seconds)
         return not flush.is_alive()
+
+
+def caller_context(metadata: Mapping[str, str]) -> otel_context.Context:
+    """The caller's trace context and baggage, from a call's metadata."""
+    return propagate.extract(metadata)
 
 
 def record_status(span: trace.Span, status: grpc.StatusCode, message: str) -> None:

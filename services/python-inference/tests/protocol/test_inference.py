@@ -10,6 +10,7 @@ import pytest
 from polyglot_inference.errors import InferenceError, InvalidRequestError, InvalidTensorError, UnsupportedError
 from polyglot_inference.protocol.inference import Inference
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
+from polyglot_inference.runtime.model import NO_REQUEST, Request
 from polyglot_inference.tensors import Array, TensorSpec
 
 
@@ -18,10 +19,14 @@ class Sum:
 
     platform = "test"
     concurrency = 1
+    stream = None
+    wants_request = False
     inputs = (TensorSpec("a", "FP32", [-1, 2]), TensorSpec("b", "INT32", [3]))
     outputs = (TensorSpec("total", "FP32", [-1]), TensorSpec("half", "FP16", [-1]))
 
-    def predict(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+    def predict(
+        self, inputs: Mapping[str, Array], outputs: Sequence[str], _request: Request = NO_REQUEST
+    ) -> dict[str, Array]:
         total = inputs["a"].sum(axis=1) + inputs["b"].sum()
         both = {"total": total.astype(np.float32), "half": (total / 2).astype(np.float16)}
         return {name: both[name] for name in outputs}

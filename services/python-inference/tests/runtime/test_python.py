@@ -101,7 +101,7 @@ def test_loading_an_empty_folder_says_what_is_expected(tmp_path: Path) -> None:
     ("answer", "complaint"),
     [
         ("1 / 0", "model 'answering' raised ZeroDivisionError: division by zero"),
-        ("[1]", "returned a list; predict must return a dict of arrays"),
+        ("[1]", "answered with a list; an answer is a dict of arrays"),
         ("{}", "returned output 'y' as NoneType, not as a numpy array"),
         ("{'y': [1.0]}", "returned output 'y' as list, not as a numpy array"),
         ("{'y': numpy.zeros(1)}", r"with dtype float64, but it is declared FP32 \(float32\)"),

@@ -6,7 +6,7 @@ import pytest
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
 from polyglot_inference.settings import SettingsError
-from polyglot_inference.telemetry.traces import Tracing, exporter_from_environment
+from polyglot_inference.telemetry.traces import Tracing, caller_context, exporter_from_environment
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4317"}
 
@@ -42,7 +42,7 @@ def test_traces_are_on_with_an_endpoint(environment: dict[str, str]) -> None:
 def test_a_collector_that_never_answers_does_not_hold_the_end_of_the_process() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         tracing = Tracing(OTLPSpanExporter(f"http://127.0.0.1:{silent.getsockname()[1]}"))
-        with tracing.server_span("service", "method", {}):
+        with tracing.server_span("service", "method", caller_context({})):
             pass
         assert not tracing.close(0.1)
 

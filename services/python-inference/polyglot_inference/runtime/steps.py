@@ -1,0 +1,38 @@
+"""Pulls the answers of a model that streams, one when the last one has been taken."""
+
+import contextlib
+import functools
+from collections.abc import AsyncGenerator, Generator
+from typing import Final, TypeVar
+
+from polyglot_inference.runtime.executor import ModelExecutor
+
+Step = TypeVar("Step")
+
+_END: Final = object()
+
+
+async def pulled(
+    steps: Generator[Step, None, None] | AsyncGenerator[Step, None], executor: ModelExecutor, deadline: float | None
+) -> AsyncGenerator[Step, None]:
+    """The steps of a model: those of an async generator run on the event loop, those of a plain one on its threads.
+
+    A step on a thread waits in the model's queue like any call, so that streams and calls take turns. When this is
+    closed or cancelled, no further step runs, and the model's generator is closed where its steps ran.
+
+    Raises
+    ------
+    DeadlineExceededError
+        The deadline passed before a thread was free for a step.
+    """
+    if isinstance(steps, AsyncGenerator):
+        async with contextlib.aclosing(steps):
+            async for step in steps:
+                yield step
+        return
+    try:
+        # StopIteration cannot pass through a future.
+        while (found := await executor.run(functools.partial(next, steps, _END), deadline)) is not _END:
+            yield found
+    finally:
+        await executor.run(steps.close, None)
