@@ -23,6 +23,11 @@ MAX_MESSAGE_BYTES = 16 << 20
 """The limit on messages, where a server has one."""
 ADMIN_HEADER = ("x-admin", "conformance")
 """What the log settings ask for, where a server can restrict them."""
+ADMINISTRATION = {
+    "mode": "Full",
+    "restricted": [{"apis": ["logging"], "header": ADMIN_HEADER[0], "value": ADMIN_HEADER[1]}],
+}
+"""What callers may do at our own servers."""
 
 
 @dataclass
@@ -122,6 +127,7 @@ class Polyglot:
                     "backend": {"host": "127.0.0.1", "ports": [server], "resolveInterval": "1s"},
                     "limits": {"maxRequestBytes": MAX_MESSAGE_BYTES, "defaultTimeout": "30s"},
                     "drain": {"timeout": "10s"},
+                    "administration": ADMINISTRATION,
                 },
             )
             with running([str(self._gateway), "--config", str(config)], folder / "gateway.log") as gateway:

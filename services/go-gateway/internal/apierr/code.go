@@ -22,6 +22,7 @@ const (
 	DeadlineExceeded   = "DEADLINE_EXCEEDED"
 	Unsupported        = "UNSUPPORTED"
 	ModelFailed        = "MODEL_FAILED"
+	PartialFailure     = "PARTIAL_FAILURE"
 	Internal           = "INTERNAL"
 	RouteNotFound      = "ROUTE_NOT_FOUND"
 	MethodNotAllowed   = "METHOD_NOT_ALLOWED"
@@ -84,6 +85,7 @@ var Definitions = []Definition{
 	{PermissionDenied, http.StatusForbidden, codes.PermissionDenied, 0, "the caller may not do this"},
 	{Unauthenticated, http.StatusUnauthorized, codes.Unauthenticated, 0, "the caller did not say who it is"},
 	{ModelFailed, http.StatusInternalServerError, codes.Internal, 0, "the model raised, or answered something other than it declares"},
+	{PartialFailure, http.StatusInternalServerError, codes.Internal, 0, "some inference servers did what was asked of all, and others failed; the text names both; repeat the call once the cause is gone"},
 	{Internal, http.StatusInternalServerError, codes.Internal, 0, "a fault of the gateway or of a backend"},
 	{AlreadyExists, http.StatusBadRequest, codes.AlreadyExists, 0, "a backend has what was to be created, and sent no code"},
 	{FailedPrecondition, http.StatusBadRequest, codes.FailedPrecondition, 0, "a backend is not in the state the call needs, and sent no code"},

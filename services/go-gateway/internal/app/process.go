@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc/filters"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/administration"
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/backend"
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/config"
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/grpc"
@@ -52,19 +53,27 @@ func open(ctx context.Context, settings config.Config, metrics *telemetry.Metric
 		return nil, err
 	}
 	metrics.WatchBackends(pods.Status)
+	client, policy := pb.NewGRPCInferenceServiceClient(pods.Conn), settings.Administration.Policy()
+	service := administration.New(administration.Options{
+		Client: client, Pods: pods, Policy: policy, SharedMemory: settings.SharedMemory.Enabled, Logger: logger,
+	})
 	draining := new(atomic.Bool)
 	return &process{
 		listeners: ports,
 		backend:   pods,
-		rest: restServer(draining, logger, rest.New(rest.Options{
-			Client:          pb.NewGRPCInferenceServiceClient(pods.Conn),
+		rest: restServer(draining, logger, rest.New(rest.Options{ //nolint:contextcheck // handlers have the context of their request
+			Client:          client,
+			Administration:  service,
+			Policy:          policy,
 			MaxRequestBytes: settings.Limits.MaxRequestBytes,
 			DefaultTimeout:  settings.Limits.DefaultTimeout,
 			Logger:          logger,
 			Metrics:         metrics.Calls("rest"),
 		})),
-		grpc: grpc.New(grpc.Options{
+		grpc: grpc.New(grpc.Options{ //nolint:contextcheck // as do these
 			Backend:         pods.Conn,
+			Administration:  service,
+			Policy:          policy,
 			MaxRequestBytes: settings.Limits.MaxRequestBytes,
 			DefaultTimeout:  settings.Limits.DefaultTimeout,
 			Stats:           otelgrpc.NewServerHandler(otelgrpc.WithFilter(filters.Not(filters.HealthCheck()))),

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"path"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -14,7 +15,9 @@ import (
 	"testing"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/oip/pb"
 )
@@ -30,6 +33,8 @@ type Pod struct {
 
 	// Infer answers ModelInfer; nil echoes the request's id and names the pod in model_name.
 	Infer func(context.Context, *pb.ModelInferRequest) (*pb.ModelInferResponse, error)
+	// Administer answers the RPCs that the pod itself does not, by their names without the service's; nil: UNIMPLEMENTED.
+	Administer func(rpc string, request any) (any, error)
 	// Ready is what ServerReady answers.
 	Ready bool
 
@@ -117,7 +122,7 @@ func serve(t *testing.T, prepare func(*Pod), ips []string, listeners []net.Liste
 	return pods
 }
 
-func (p *Pod) observe(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+func (p *Pod) observe(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 	p.calls.Add(1)
 	if md, ok := metadata.FromIncomingContext(ctx); ok {
 		select {
@@ -125,7 +130,11 @@ func (p *Pod) observe(ctx context.Context, request any, _ *grpc.UnaryServerInfo,
 		default:
 		}
 	}
-	return handle(ctx, request)
+	response, err := handle(ctx, request)
+	if status.Code(err) == codes.Unimplemented && p.Administer != nil {
+		return p.Administer(path.Base(info.FullMethod), request)
+	}
+	return response, err
 }
 
 // Address is the pod's ip:port, or unix:path.

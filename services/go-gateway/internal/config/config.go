@@ -27,6 +27,9 @@ type Config struct {
 	Drain   Drain   `yaml:"drain"`
 	Log     Log     `yaml:"log"`
 	Models  []Model `yaml:"models"`
+
+	Administration Administration `yaml:"administration"`
+	SharedMemory   SharedMemory   `yaml:"sharedMemory"`
 }
 
 // Listen holds a host:port per listener; port 0 takes a free one.
@@ -73,6 +76,11 @@ type Batching struct {
 	MaxDelay time.Duration `yaml:"maxDelay"`
 }
 
+// SharedMemory says whether callers may hand tensors over in memory that they share with the inference servers.
+type SharedMemory struct {
+	Enabled bool `yaml:"enabled"`
+}
+
 const (
 	defaultPort    = 9000
 	mostPorts      = 8
@@ -93,6 +101,8 @@ func Default() Config {
 		Limits:  Limits{MaxRequestBytes: 64 << 20, DefaultTimeout: time.Minute},
 		Drain:   Drain{Timeout: 25 * time.Second},
 		Log:     Log{Level: slog.LevelInfo},
+
+		Administration: Administration{Mode: ReadOnly},
 	}
 }
 
@@ -152,7 +162,16 @@ func (c Config) validate() error {
 		bounded("limits.defaultTimeout", c.Limits.DefaultTimeout, time.Millisecond, 24*time.Hour),
 		bounded("drain.timeout", c.Drain.Timeout, 0, time.Hour),
 		validateModels(c.Models),
+		c.Administration.validate(),
+		c.validateSharedMemory(),
 	)
+}
+
+func (c Config) validateSharedMemory() error {
+	if c.SharedMemory.Enabled && len(c.Backend.Sockets) == 0 {
+		return errors.New("sharedMemory.enabled: needs backend.sockets: callers, gateway and inference servers must be on one machine")
+	}
+	return nil
 }
 
 func (l Listen) validate() error {

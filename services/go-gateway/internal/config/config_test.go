@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/access"
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/config"
 )
 
@@ -27,6 +28,10 @@ models:
   - name: digits
     batching: {maxSize: 64, maxDelay: 2ms}
   - name: words
+administration:
+  mode: Full
+  restricted:
+  - {apis: [logging, model-repository], header: X-Admin, value: sesame}
 `
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -45,6 +50,10 @@ models:
 		Log:    config.Log{Level: slog.LevelDebug},
 		Models: []config.Model{
 			{Name: "digits", Batching: &config.Batching{MaxSize: 64, MaxDelay: 2 * time.Millisecond}}, {Name: "words"},
+		},
+		Administration: config.Administration{
+			Mode:       config.Full,
+			Restricted: []config.Restriction{{APIs: []access.API{access.Logging, access.ModelRepository}, Header: "X-Admin", Value: "sesame"}},
 		},
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -91,6 +100,13 @@ func TestParse_names_what_is_wrong(t *testing.T) {
 		"an endless drain":          {"backend: {host: a}\ndrain: {timeout: 100h}", "drain.timeout"},
 		"a listener without a port": {"backend: {host: a}\nlisten: {rest: localhost}", "listen.rest"},
 		"an unknown log level":      {"backend: {host: a}\nlog: {level: loud}", "loud"},
+		"an unknown mode":           {"backend: {host: a}\nadministration: {mode: All}", `administration.mode: "All" is neither ReadOnly nor Full`},
+		"an unknown API":            {"backend: {host: a}\nadministration: {restricted: [{apis: [log], header: a, value: b}]}", `administration.restricted[0].apis: "log" is none of [health metadata`},
+		"no API":                    {"backend: {host: a}\nadministration: {restricted: [{header: a, value: b}]}", "administration.restricted[0].apis: required"},
+		"an API restricted twice":   {"backend: {host: a}\nadministration: {restricted: [{apis: [logging, logging], header: a, value: b}]}", `"logging" is restricted twice`},
+		"a header that is none":     {"backend: {host: a}\nadministration: {restricted: [{apis: [logging], header: 'a b', value: b}]}", "administration.restricted[0].header"},
+		"a restriction to nothing":  {"backend: {host: a}\nadministration: {restricted: [{apis: [logging], header: a}]}", "administration.restricted[0].value: required"},
+		"memory shared with a pod":  {"backend: {host: a}\nsharedMemory: {enabled: true}", "sharedMemory.enabled: needs backend.sockets"},
 		"a second document":         {"backend: {host: a}\n---\nbackend: {host: b}", "more than one YAML document"},
 		"text that is not YAML":     {"backend: [", "yaml"},
 		"two problems at once":      {"backend: {host: a, ports: [-1]}\ndrain: {timeout: -1s}", "drain.timeout"},
@@ -134,5 +150,16 @@ func TestBackend_names_every_worker_process(t *testing.T) {
 		if got := backend.String(); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
+	}
+}
+
+func TestPolicy_is_by_API(t *testing.T) {
+	policy := config.Administration{
+		Mode:       config.ReadOnly,
+		Restricted: []config.Restriction{{APIs: []access.API{access.Logging, access.Trace}, Header: "X-Admin", Value: "sesame"}},
+	}.Policy()
+	want := access.Restriction{Header: "X-Admin", Value: "sesame"}
+	if !policy.ReadOnly || len(policy.Restrictions) != 2 || policy.Restrictions[access.Logging] != want || policy.Restrictions[access.Trace] != want {
+		t.Errorf("got %+v", policy)
 	}
 }

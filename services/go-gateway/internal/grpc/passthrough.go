@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/administration"
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/apierr"
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/oip/pb"
 )
@@ -30,7 +31,7 @@ const (
 // method serves one call of one RPC and returns the trailer of the pod's answer.
 type method func(stream grpc.ServerStream, name string) (metadata.MD, error)
 
-// passthrough hands every RPC of the contract to a pod.
+// passthrough hands every RPC of the contract to a pod, or, where it concerns all, to the administration.
 type passthrough struct {
 	Options
 	codec   grpc.CallOption
@@ -41,7 +42,11 @@ func newPassthrough(options Options) *passthrough {
 	p := &passthrough{Options: options, codec: grpc.ForceCodecV2(newCodec()), methods: map[string]method{}}
 	contract := pb.GRPCInferenceService_ServiceDesc
 	for _, unary := range contract.Methods {
-		p.methods[fullName(contract, unary.MethodName)] = p.unary
+		serve := p.unary
+		if administration.Serves(unary.MethodName) {
+			serve = p.administer(unary.Handler)
+		}
+		p.methods[fullName(contract, unary.MethodName)] = serve
 	}
 	for _, stream := range contract.Streams {
 		p.methods[fullName(contract, stream.StreamName)] = p.stream
@@ -66,7 +71,10 @@ func (p *passthrough) handle(_ any, stream grpc.ServerStream) error {
 	if !known {
 		serve = unknownMethod
 	}
-	trailer, err := serve(stream, name)
+	trailer, err := metadata.MD(nil), p.admit(stream.Context(), name)
+	if err == nil {
+		trailer, err = serve(stream, name)
+	}
 	passed := passable(trailer)
 	service, rpc := labels(name, known)
 	if err == nil {
@@ -154,11 +162,11 @@ func (p *passthrough) receive(stream grpc.ServerStream) (*frame, error) {
 	if err := stream.RecvMsg(request); err != nil {
 		return nil, err
 	}
-	return request, p.withinLimit(request)
+	return request, p.withinLimit(len(request.bytes))
 }
 
-func (p *passthrough) withinLimit(request *frame) error {
-	if size := int64(len(request.bytes)); size > p.MaxRequestBytes {
+func (p *passthrough) withinLimit(size int) error {
+	if int64(size) > p.MaxRequestBytes {
 		return apierr.New(apierr.MessageTooLarge, "the request has %d bytes, more than limits.maxRequestBytes = %d allows; send smaller tensors or raise the limit",
 			size, p.MaxRequestBytes)
 	}
@@ -215,7 +223,7 @@ func (p *passthrough) upload(caller grpc.ServerStream, pod grpc.ClientStream, fa
 			}
 		}
 		if err == nil {
-			err = p.withinLimit(request)
+			err = p.withinLimit(len(request.bytes))
 		}
 		if err != nil {
 			fail(err)

@@ -21,6 +21,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/access"
+	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/administration"
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/apierr"
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/backend"
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/backendtest"
@@ -69,6 +71,25 @@ type fixture struct {
 	conn    *grpc.ClientConn
 	server  *gateway.Server
 	metrics *observed
+	log     *log
+}
+
+// log is what a gateway logged.
+type log struct {
+	mu    sync.Mutex
+	lines bytes.Buffer
+}
+
+func (l *log) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lines.Write(line)
+}
+
+func (l *log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lines.String()
 }
 
 // start runs a gateway in front of the pod; a nil pod stands for an address where nothing listens.
@@ -78,16 +99,22 @@ func start(t *testing.T, pod *backendtest.Pod) fixture {
 	if pod != nil {
 		port = pod.Port
 	}
-	logger := slog.New(slog.DiscardHandler)
+	lines := new(log)
+	logger := slog.New(slog.NewJSONHandler(lines, nil))
 	pods, err := backend.New(backend.Options{
 		Host: "127.0.0.1", Ports: []int{port}, ResolveInterval: time.Second, Observer: noObserver{}, Logger: logger,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := fixture{metrics: new(observed)}
+	f := fixture{metrics: new(observed), log: lines}
+	policy := access.Policy{Restrictions: map[access.API]access.Restriction{access.Logging: {Header: "X-Admin", Value: "sesame"}}}
 	f.server = gateway.New(gateway.Options{
-		Backend: pods.Conn, MaxRequestBytes: maxRequestBytes, DefaultTimeout: defaultTimeout, Logger: logger, Metrics: f.metrics,
+		Backend: pods.Conn,
+		Administration: administration.New(administration.Options{
+			Client: pb.NewGRPCInferenceServiceClient(pods.Conn), Pods: pods, Policy: policy, Logger: logger,
+		}),
+		Policy: policy, MaxRequestBytes: maxRequestBytes, DefaultTimeout: defaultTimeout, Logger: logger, Metrics: f.metrics,
 	})
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -354,18 +381,58 @@ func TestStream_cancel_and_loss_of_the_pod_end_it(t *testing.T) {
 func TestEvery_method_of_the_contract_reaches_the_pod(t *testing.T) {
 	p := pod(t, nil)
 	f := start(t, p)
+	answered := []string{"ServerLive"} // by the gateway itself
 	for _, method := range pb.GRPCInferenceService_ServiceDesc.Methods {
-		if method.MethodName == "ServerLive" {
-			continue
+		if strings.Contains(method.MethodName, "SharedMemory") { // off, or never offered
+			answered = append(answered, method.MethodName)
 		}
+	}
+	for _, method := range pb.GRPCInferenceService_ServiceDesc.Methods {
 		name := "/" + pb.GRPCInferenceService_ServiceDesc.ServiceName + "/" + method.MethodName
-		err := f.conn.Invoke(call(t), name, &pb.ServerReadyRequest{}, &pb.ServerLiveResponse{})
+		before := p.Calls()
+		err := f.conn.Invoke(admin(call(t)), name, &pb.ServerReadyRequest{}, &pb.ServerLiveResponse{})
 		if code := status.Code(err); code != codes.OK && code != codes.Unimplemented {
 			t.Errorf("%s: got %v", name, err)
 		}
+		if reached := p.Calls() > before; reached == slices.Contains(answered, method.MethodName) {
+			t.Errorf("%s reached the pod: %v", name, reached)
+		}
 	}
-	if want := int64(len(pb.GRPCInferenceService_ServiceDesc.Methods) - 1); p.Calls() != want {
-		t.Errorf("the pod got %d calls, want %d", p.Calls(), want)
+}
+
+// admin adds the header that the fixture asks for before it shows log settings.
+func admin(ctx context.Context) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, "triton-grpc-protocol-x-admin", "sesame")
+}
+
+func TestRestricted_calls_need_their_header(t *testing.T) {
+	f := start(t, backendtest.Start(t, func(p *backendtest.Pod) {
+		p.Administer = func(string, any) (any, error) { return &pb.LogSettingsResponse{}, nil }
+	}, "127.0.0.1")[0])
+	for name, c := range map[string]struct {
+		ctx  context.Context
+		want codes.Code
+	}{
+		"without it":         {call(t), codes.PermissionDenied},
+		"with another value": {metadata.AppendToOutgoingContext(call(t), "triton-grpc-protocol-x-admin", "open"), codes.PermissionDenied},
+		"with HTTP's name":   {metadata.AppendToOutgoingContext(call(t), "x-admin", "sesame"), codes.PermissionDenied},
+		"with it":            {admin(call(t)), codes.OK},
+	} {
+		_, err := f.LogSettings(c.ctx, &pb.LogSettingsRequest{})
+		if status.Code(err) != c.want || err != nil && !strings.Contains(err.Error(), "restricted, expecting header 'X-Admin'") {
+			t.Errorf("%s: got %v, want %v", name, err, c.want)
+		}
+	}
+}
+
+func TestFailed_call_is_logged_with_the_callers_request_id(t *testing.T) {
+	f := start(t, pod(t, nil))
+	ctx := metadata.AppendToOutgoingContext(call(t), "x-request-id", "r-1")
+	if _, err := f.LogSettings(ctx, &pb.LogSettingsRequest{}); err == nil {
+		t.Fatal("the call was admitted")
+	}
+	if text := f.log.String(); !strings.Contains(text, `"requestId":"r-1"`) || strings.Count(text, "Failed call") != 1 {
+		t.Errorf("logged %s", text)
 	}
 }
 

@@ -15,6 +15,8 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/stats"
 
+	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/access"
+	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/administration"
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/oip/pb"
 )
 
@@ -35,7 +37,10 @@ const (
 // Options are what the server works with; Stats may be nil.
 type Options struct {
 	// Backend calls the inference pods.
-	Backend         grpc.ClientConnInterface
+	Backend grpc.ClientConnInterface
+	// Administration answers the calls that concern all pods.
+	Administration  *administration.Service
+	Policy          access.Policy
 	MaxRequestBytes int64
 	// DefaultTimeout is the deadline of a unary call whose caller names none. Streams have none then.
 	DefaultTimeout time.Duration

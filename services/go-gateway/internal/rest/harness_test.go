@@ -20,7 +20,9 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/administration"
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/apierr"
+	pods "github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/backend"
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/oip/pb"
 )
 
@@ -128,12 +130,22 @@ func (g *gateway) Write(line []byte) (int, error) {
 	return g.log.Write(line)
 }
 
+// onePod stands for a backend that needs no address: every call goes to it.
+type onePod struct{}
+
+func (onePod) Members() []string     { return nil }
+func (onePod) Status() []pods.Status { return nil }
+
 // newGateway starts a gateway in front of b, whose options change may alter.
 func newGateway(t *testing.T, b *backend, change func(*Options)) *gateway {
 	t.Helper()
 	g := &gateway{observed: make(chan observation, 100)}
+	client := pb.NewGRPCInferenceServiceClient(connect(t, b))
 	options := Options{
-		Client:          pb.NewGRPCInferenceServiceClient(connect(t, b)),
+		Client: client,
+		Administration: administration.New(administration.Options{
+			Client: client, Pods: onePod{}, SharedMemory: true, Logger: slog.New(slog.DiscardHandler),
+		}),
 		MaxRequestBytes: 1 << 16,
 		DefaultTimeout:  time.Minute,
 		Logger:          slog.New(slog.NewJSONHandler(g, &slog.HandlerOptions{Level: slog.LevelDebug})),

@@ -36,17 +36,7 @@ func (s *server) ready(_ http.ResponseWriter, r *http.Request) ([]byte, error) {
 }
 
 // modelReady answers whether a model can be called.
-func (s *server) modelReady(_ http.ResponseWriter, r *http.Request) ([]byte, error) {
-	name, version, err := modelOf(r)
-	if err != nil {
-		return nil, err
-	}
-	limit, err := s.deadlineOf(r)
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := limit.context(r)
-	defer cancel()
+func (s *server) modelReady(ctx context.Context, name, version string) ([]byte, error) {
 	response, err := call(ctx, s.Client.ModelReady, &pb.ModelReadyRequest{Name: name, Version: version})
 	if err != nil {
 		return nil, err

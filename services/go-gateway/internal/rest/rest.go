@@ -17,6 +17,8 @@ import (
 
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 
+	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/access"
+	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/administration"
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/apierr"
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/oip/pb"
 )
@@ -25,6 +27,9 @@ import (
 type Options struct {
 	// Client calls the backends.
 	Client pb.GRPCInferenceServiceClient
+	// Administration answers the calls that concern all pods.
+	Administration *administration.Service
+	Policy         access.Policy
 	// MaxRequestBytes bounds a request, as JSON and as the gRPC message that it becomes.
 	MaxRequestBytes int64
 	// DefaultTimeout is the deadline of a call whose caller names none.
@@ -50,6 +55,7 @@ type server struct {
 
 // route is one way to call the server; its path is a pattern of http.ServeMux.
 type route struct {
+	api    access.API
 	method string
 	path   string
 	serve  handler
@@ -57,17 +63,51 @@ type route struct {
 
 func (s *server) routes() []route {
 	const model, version = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
+	return append(s.administrativeRoutes(),
+		route{access.Metadata, http.MethodGet, "/v2", s.bounded(s.serverMetadata)},
+		route{access.Metadata, http.MethodGet, "/v2/{$}", s.bounded(s.serverMetadata)},
+		route{access.Health, http.MethodGet, "/v2/health/live", inJSON(s.live)},
+		route{access.Health, http.MethodGet, "/v2/health/ready", inJSON(s.ready)},
+		route{access.Metadata, http.MethodGet, model, s.ofModel(s.modelMetadata)},
+		route{access.Metadata, http.MethodGet, version, s.ofModel(s.modelMetadata)},
+		route{access.Health, http.MethodGet, model + "/ready", s.ofModel(s.modelReady)},
+		route{access.Health, http.MethodGet, version + "/ready", s.ofModel(s.modelReady)},
+		route{access.Inference, http.MethodPost, model + "/infer", s.infer},
+		route{access.Inference, http.MethodPost, version + "/infer", s.infer},
+	)
+}
+
+func (s *server) administrativeRoutes() []route {
+	const (
+		model, version = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
+		memory, region = "/v2/systemsharedmemory", "/v2/systemsharedmemory/region/{region}"
+		cuda, handle   = "/v2/cudasharedmemory", "/v2/cudasharedmemory/region/{region}"
+	)
 	return []route{
-		{http.MethodGet, "/v2", inJSON(s.serverMetadata)},
-		{http.MethodGet, "/v2/{$}", inJSON(s.serverMetadata)},
-		{http.MethodGet, "/v2/health/live", inJSON(s.live)},
-		{http.MethodGet, "/v2/health/ready", inJSON(s.ready)},
-		{http.MethodGet, model, inJSON(s.modelMetadata)},
-		{http.MethodGet, version, inJSON(s.modelMetadata)},
-		{http.MethodGet, model + "/ready", inJSON(s.modelReady)},
-		{http.MethodGet, version + "/ready", inJSON(s.modelReady)},
-		{http.MethodPost, model + "/infer", s.infer},
-		{http.MethodPost, version + "/infer", s.infer},
+		{access.ModelConfig, http.MethodGet, model + "/config", s.ofModel(s.modelConfig)},
+		{access.ModelConfig, http.MethodGet, version + "/config", s.ofModel(s.modelConfig)},
+		{access.Statistics, http.MethodGet, "/v2/models/stats", s.ofModel(s.statistics)},
+		{access.Statistics, http.MethodGet, model + "/stats", s.ofModel(s.statistics)},
+		{access.Statistics, http.MethodGet, version + "/stats", s.ofModel(s.statistics)},
+		{access.ModelRepository, http.MethodPost, "/v2/repository/index", s.withBody(s.repositoryIndex)},
+		{access.ModelRepository, http.MethodPost, "/v2/repository/models/{model}/load", s.withBody(s.load)},
+		{access.ModelRepository, http.MethodPost, "/v2/repository/models/{model}/unload", s.withBody(s.unload)},
+		{access.Trace, http.MethodGet, "/v2/trace/setting", s.withoutBody(s.traceSettings)},
+		{access.Trace, http.MethodPost, "/v2/trace/setting", s.withBody(s.traceSettings)},
+		{access.Trace, http.MethodGet, model + "/trace/setting", s.withoutBody(s.traceSettings)},
+		{access.Trace, http.MethodPost, model + "/trace/setting", s.withBody(s.traceSettings)},
+		{access.Logging, http.MethodGet, "/v2/logging", s.withoutBody(s.logSettings)},
+		{access.Logging, http.MethodPost, "/v2/logging", s.withBody(s.logSettings)},
+		{access.SharedMemory, http.MethodGet, memory + "/status", s.bounded(s.memoryStatus)},
+		{access.SharedMemory, http.MethodPost, memory + "/unregister", s.bounded(s.memoryUnregister)},
+		{access.SharedMemory, http.MethodGet, region + "/status", s.bounded(s.memoryStatus)},
+		{access.SharedMemory, http.MethodPost, region + "/register", s.withBody(s.memoryRegister)},
+		{access.SharedMemory, http.MethodPost, region + "/unregister", s.bounded(s.memoryUnregister)},
+		{access.SharedMemory, http.MethodGet, cuda + "/status", s.bounded(s.cudaMemory)},
+		{access.SharedMemory, http.MethodPost, cuda + "/unregister", s.bounded(s.cudaMemory)},
+		{access.SharedMemory, http.MethodGet, handle + "/status", s.bounded(s.cudaMemory)},
+		{access.SharedMemory, http.MethodPost, handle + "/register", s.bounded(s.cudaMemory)},
+		{access.SharedMemory, http.MethodPost, handle + "/unregister", s.bounded(s.cudaMemory)},
 	}
 }
 
@@ -79,7 +119,7 @@ func New(options Options) http.Handler {
 		if paths[route.path] == nil {
 			paths[route.path] = methods{}
 		}
-		paths[route.path][route.method] = route.serve
+		paths[route.path][route.method] = s.restricted(route.api, route.serve)
 	}
 	mux := http.NewServeMux()
 	for path, methods := range paths {

@@ -17,8 +17,8 @@ func TestEveryRouteAnswers(t *testing.T) {
 	const model = `{"name":"digits","versions":["1"],"platform":"onnx","inputs":[{"name":"x","datatype":"FP32","shape":[-1]}],"outputs":[{"name":"y","datatype":"FP32","shape":[-1]}]}`
 	const result = `{"model_name":"digits","model_version":"1","id":"7","outputs":[{"name":"y","datatype":"FP32","shape":[2],"data":[0.5,1]}]}`
 	for _, test := range []struct{ method, path, route, body, want string }{
-		{"GET", "/v2", "/v2", "", `{"name":"polyglot-inference","version":"0.1.0","extensions":[]}`},
-		{"GET", "/v2/", "/v2/{$}", "", `{"name":"polyglot-inference","version":"0.1.0","extensions":[]}`},
+		{"GET", "/v2", "/v2", "", `{"name":"polyglot-inference","version":"0.1.0","extensions":["binary_tensor_data"]}`},
+		{"GET", "/v2/", "/v2/{$}", "", `{"name":"polyglot-inference","version":"0.1.0","extensions":["binary_tensor_data"]}`},
 		{"GET", "/v2/health/live", "/v2/health/live", "", `{"live":true}`},
 		{"GET", "/v2/health/ready", "/v2/health/ready", "", `{"ready":true}`},
 		{"GET", "/v2/models/digits", "/v2/models/{model}", "", model},
@@ -53,7 +53,8 @@ func TestEveryFailureHasItsStatusAndBody(t *testing.T) {
 		code, message      string
 	}{
 		"an unknown path":               {method: "GET", path: "/v3", status: 404, code: "ROUTE_NOT_FOUND", message: "no such path: /v3; the paths are those of the Open Inference Protocol v2, such as /v2/models/MODEL/infer"},
-		"a path of Triton we lack":      {method: "GET", path: "/v2/models/digits/stats", status: 404, code: "ROUTE_NOT_FOUND", message: "no such path: /v2/models/digits/stats; the paths are those of the Open Inference Protocol v2, such as /v2/models/MODEL/infer"},
+		"an unknown path of a model":    {method: "GET", path: "/v2/models/digits/weights", status: 404, code: "ROUTE_NOT_FOUND", message: "no such path: /v2/models/digits/weights; the paths are those of the Open Inference Protocol v2, such as /v2/models/MODEL/infer"},
+		"POST to statistics":            {method: "POST", path: "/v2/models/stats", status: 405, code: "METHOD_NOT_ALLOWED", message: "/v2/models/stats takes GET and HEAD, not POST"},
 		"an empty model name":           {method: "POST", path: "/v2/models//infer", body: inferBody, status: 404, code: "ROUTE_NOT_FOUND", message: "no such path: /v2/models//infer; the paths are those of the Open Inference Protocol v2, such as /v2/models/MODEL/infer"},
 		"a path with dots":              {method: "GET", path: "/v2/./health/live", status: 404, code: "ROUTE_NOT_FOUND", message: "no such path: /v2/./health/live; the paths are those of the Open Inference Protocol v2, such as /v2/models/MODEL/infer"},
 		"the root":                      {method: "GET", path: "/", status: 404, code: "ROUTE_NOT_FOUND", message: "no such path: /; the paths are those of the Open Inference Protocol v2, such as /v2/models/MODEL/infer"},
@@ -65,9 +66,10 @@ func TestEveryFailureHasItsStatusAndBody(t *testing.T) {
 		"a model that is unknown":       {method: "POST", path: "/v2/models/none/infer", body: inferBody, status: 404, code: "MODEL_NOT_FOUND", message: `no model "none" in version ""`},
 		"a version that is unknown":     {method: "GET", path: "/v2/models/digits/versions/2", status: 404, code: "MODEL_NOT_FOUND", message: `no model "digits" in version "2"`},
 		"an unknown model's readiness":  {method: "GET", path: "/v2/models/none/ready", status: 503, code: "MODEL_NOT_READY", message: `model "none" is unknown or still loading`},
-		"a name that is no text":        {method: "GET", path: "/v2/models/%ff", status: 400, code: "INVALID_REQUEST", message: "the model's name and version in the path must be UTF-8 text"},
-		"another's readiness":           {method: "GET", path: "/v2/models/%ff/ready", status: 400, code: "INVALID_REQUEST", message: "the model's name and version in the path must be UTF-8 text"},
-		"a version that is no text":     {method: "POST", path: "/v2/models/digits/versions/%ff/infer", body: inferBody, status: 400, code: "INVALID_REQUEST", message: "the model's name and version in the path must be UTF-8 text"},
+		"a name that is no text":        {method: "GET", path: "/v2/models/%ff", status: 400, code: "INVALID_REQUEST", message: "the model's name in the path must be UTF-8 text"},
+		"another's readiness":           {method: "GET", path: "/v2/models/%ff/ready", status: 400, code: "INVALID_REQUEST", message: "the model's name in the path must be UTF-8 text"},
+		"a version that is no text":     {method: "POST", path: "/v2/models/digits/versions/%ff/infer", body: inferBody, status: 400, code: "INVALID_REQUEST", message: `the model's version in the path is "\xff": must be digits, such as 1`},
+		"a version that is no number":   {method: "GET", path: "/v2/models/digits/versions/v1", status: 400, code: "INVALID_REQUEST", message: `the model's version in the path is "v1": must be digits, such as 1`},
 		"a model that fails":            {method: "POST", path: inferPath, body: inferBody, infer: failing("MODEL_FAILED"), status: 500, code: "MODEL_FAILED", message: "because"},
 		"a backend that drains":         {method: "POST", path: inferPath, body: inferBody, infer: failing("SERVER_DRAINING"), status: 503, code: "SERVER_DRAINING", message: "because"},
 		"an answer above the limit":     {method: "POST", path: inferPath, body: inferBody, infer: failing("MESSAGE_TOO_LARGE"), status: 413, code: "MESSAGE_TOO_LARGE", message: "because"},
@@ -117,7 +119,7 @@ func answering(datatype string, size int) func(context.Context, *pb.ModelInferRe
 
 func TestWrongMethodsAreToldTheRightOnes(t *testing.T) {
 	g := newGateway(t, &backend{}, nil)
-	for path, want := range map[string]string{inferPath: "POST", "/v2/health/ready": "GET, HEAD"} {
+	for path, want := range map[string]string{inferPath: "POST", "/v2/health/ready": "GET, HEAD", "/v2/logging": "GET, HEAD, POST"} {
 		if got := g.call(t, "PUT", path, "").header.Get("Allow"); got != want {
 			t.Errorf("%s: Allow %q, want %q", path, got, want)
 		}
