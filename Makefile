@@ -109,6 +109,7 @@ fmt: tools  ## Format all Python and Go code
 .PHONY: test-unit test-component test-cluster
 test-unit: venv  ## Pure tests of every package and module; seconds
 	for package in $(PACKAGES) bench; do pytest $$package/tests --junitxml=$(REPORTS)/unit-$${package##*/}.xml; done
+	pytest examples --junitxml=$(REPORTS)/unit-examples.xml
 	for module in $(GO_MODULES); do $(PY) tests/levels.py go $(REPORTS)/unit-$${module##*/}.json $$module; done
 
 test-component: venv  ## The real gateway and the real inference server over a socket

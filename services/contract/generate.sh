@@ -29,6 +29,9 @@ generate_python() {
   PATH="$(dirname "$python"):$PATH" "$python" -m grpc_tools.protoc \
     -I "$sources" \
     --python_out="$out" --mypy_out="quiet:$out" "${files[@]/#/$package/}"
+  # A descriptor pool of our own: a process may also import Triton's client, which declares the same messages in the default one.
+  sed -i -e "s|^from google.protobuf import descriptor_pool.*|from ${package//\//.} import POOL as _pool|" \
+    -e "s|_descriptor_pool.Default()|_pool|" "$out/$package"/*_pb2.py
   PATH="$(dirname "$python"):$PATH" "$python" -m grpc_tools.protoc \
     -I "$sources" \
     --grpc_python_out="$out" --mypy_grpc_out="quiet:$out" "$package/grpc_service.proto"

@@ -12,6 +12,7 @@ from tests.component.processes import ROOT, Chain, build_gateway, chain
 MODELS = [
     {"name": "digits", "format": "ONNX", "path": str(ROOT / "examples/digits")},
     {"name": "text-statistics", "format": "Python", "path": str(ROOT / "examples/python-model")},
+    {"name": "storyteller", "format": "Python", "path": str(ROOT / "examples/streaming")},
     {"name": "slow", "format": "Python", "path": str(ROOT / "tests/component/models/slow")},
 ]
 

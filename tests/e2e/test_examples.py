@@ -20,6 +20,21 @@ def test_a_python_class_answers(kubectl: Command, client_pods: ClientPods) -> No
     assert outputs["characters"] == [13, 6]
 
 
+def test_a_storyteller_answers(kubectl: Command, client_pods: ClientPods) -> None:
+    service = Service(kubectl, client_pods.namespace, "storyteller")
+    kubectl("apply", "-n", service.namespace, "-k", str(EXAMPLES / "streaming"))
+    client = client_pods.start("story-client", mesh=False)
+    service.wait_ready()
+    wait_until_routed(client, service, "storyteller")
+    body = {
+        "inputs": [{"name": "text_input", "datatype": "BYTES", "shape": [1], "data": ["Alice was"]}],
+        "parameters": {"max_words": 10, "seed": 7},
+    }
+    (story,) = client.post(service.infer_url("storyteller"), body)["outputs"][0]["data"]
+    assert story.startswith("Alice was ")
+    assert len(story.split()) == 10
+
+
 def test_a_gpu_model_gets_its_device_from_the_kubelet(kubectl: Command, client_pods: ClientPods) -> None:
     service = Service(kubectl, client_pods.namespace, "digits-gpu")
     service.apply("digits/model.yaml", "gpu/gpu.yaml")

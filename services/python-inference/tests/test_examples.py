@@ -1,13 +1,11 @@
-"""The models of the repository's examples, as the server runs them."""
+"""The ONNX model of the repository's examples, as the server runs it; Python models are tested beside their code."""
 
 import json
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from polyglot_inference.runtime.onnx import OnnxModel
-from polyglot_inference.runtime.python import PythonModel
 from polyglot_inference.tensors import TensorSpec
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
@@ -25,12 +23,3 @@ def test_the_digits_model_reads_digits_it_has_never_seen() -> None:
     assert correct.sum() >= 38
     np.testing.assert_array_equal(answer["probabilities"].argmax(axis=1), answer["label"])
     np.testing.assert_allclose(answer["probabilities"].sum(axis=1), 1, rtol=1e-5)
-
-
-def test_the_python_model_describes_texts() -> None:
-    model = PythonModel.load("text-statistics", EXAMPLES / "python-model")
-    texts = np.array([b"a b A c", "größer".encode(), b"", b"\xff"], dtype=np.object_)
-    answer = model.predict({"text": texts}, ["words", "characters", "entropy"])
-    assert answer["words"].tolist() == [4, 1, 0, 1]
-    assert answer["characters"].tolist() == [7, 6, 0, 1]
-    assert answer["entropy"].tolist() == pytest.approx([1.5, 0, 0, 0])

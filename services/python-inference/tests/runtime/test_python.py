@@ -1,14 +1,15 @@
-"""Users' classes, right and wrong."""
+"""What an author's class answers, right and wrong; what it must look like is tested in test_author.py."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from polyglot_inference.errors import InvalidTensorError, ModelFailedError, ModelLoadError
+from polyglot_inference.errors import InvalidTensorError, ModelFailedError, UnsupportedError
+from polyglot_inference.runtime.model import NO_REQUEST, Request
 from polyglot_inference.runtime.python import PythonModel
 from polyglot_inference.tensors import TensorSpec
 
@@ -64,40 +65,6 @@ def test_two_models_may_have_modules_of_the_same_name(python_model: WritePython)
 
 
 @pytest.mark.parametrize(
-    ("source", "complaint"),
-    [
-        ("import nothing_of_that_name", "importing .* raised ModuleNotFoundError"),
-        ("class Network: pass", "defines no class Model"),
-        ("Model = 3", "defines no class Model"),
-        ("class Model: outputs = []", "must declare 'inputs' as a list of TensorSpec"),
-        ("class Model: inputs = [3]; outputs = []", "'inputs' of class Model is wrong"),
-        (
-            "class Model: inputs = [dict(name='x', datatype='FLOAT', shape=[1])]; outputs = []",
-            "'inputs' of class Model is wrong: tensor 'x': datatype 'FLOAT' is none of BOOL",
-        ),
-        (
-            "class Model: inputs = []; outputs = 2 * [dict(name='x', datatype='FP32', shape=[1])]",
-            "'outputs' of class Model has two tensors of the same name",
-        ),
-        ("class Model: inputs = []; outputs = []; load = print", "has no method 'predict'"),
-        (
-            "class Model:\n  inputs = outputs = []\n  predict = print\n  def load(self, _): raise OSError('lost')",
-            r"Model\.load raised OSError: lost",
-        ),
-    ],
-)
-def test_a_wrong_class_is_refused_with_the_reason(python_model: WritePython, source: str, complaint: str) -> None:
-    settings = python_model("wrong", source)
-    with pytest.raises(ModelLoadError, match=f"model 'wrong': .*{complaint}"):
-        PythonModel.load("wrong", settings.path)
-
-
-def test_loading_an_empty_folder_says_what_is_expected(tmp_path: Path) -> None:
-    with pytest.raises(ModelLoadError, match=r"model\.py does not exist; a model of format Python is a folder"):
-        PythonModel.load("none", tmp_path)
-
-
-@pytest.mark.parametrize(
     ("answer", "complaint"),
     [
         ("1 / 0", "model 'answering' raised ZeroDivisionError: division by zero"),
@@ -149,3 +116,66 @@ def test_a_model_may_choose_the_callers_error(python_model: WritePython) -> None
     )
     with pytest.raises(InvalidTensorError, match="too blue"):
         PythonModel.load("strict", settings.path).predict({}, [])
+
+
+STREAMING = """
+    import numpy
+
+    class Model:
+        inputs = []
+        outputs = [dict(name="y", datatype="INT64", shape=[1])]
+
+        {async_}def stream(self, inputs):
+            yield {{"y": numpy.array([1])}}
+            yield {answer}
+"""
+
+
+async def answers(model: PythonModel) -> list[list[int]]:
+    """Every answer of a model that streams, whichever way it does."""
+    assert model.stream is not None
+    steps = model.stream({}, ["y"], NO_REQUEST)
+    if isinstance(steps, AsyncGenerator):
+        return [step["y"].tolist() async for step in steps]
+    return [step["y"].tolist() for step in steps]
+
+
+@pytest.mark.parametrize("async_", ["async ", ""])
+async def test_each_answer_of_a_stream_is_held_to_the_declared_outputs(python_model: WritePython, async_: str) -> None:
+    settings = python_model("right", STREAMING.format(async_=async_, answer='{"y": numpy.array([2])}'))
+    assert await answers(PythonModel.load("right", settings.path)) == [[1], [2]]
+    for number, (answer, complaint) in enumerate(
+        {
+            "1 / 0": "raised ZeroDivisionError",
+            "[1]": "answered with a list; an answer is a dict of arrays",
+            '{"y": numpy.array([2.0])}': "dtype float64, but it is declared INT64",
+        }.items()
+    ):
+        settings = python_model(f"wrong{number}", STREAMING.format(async_=async_, answer=answer))
+        with pytest.raises(ModelFailedError, match=complaint):
+            await answers(PythonModel.load(settings.name, settings.path))
+
+
+def test_a_class_that_only_streams_has_no_single_answer(python_model: WritePython) -> None:
+    settings = python_model("only", STREAMING.format(async_="", answer="{}"))
+    with pytest.raises(UnsupportedError, match=r"streams its answers .* call ModelStreamInfer"):
+        PythonModel.load("only", settings.path).predict({}, ["y"])
+
+
+def test_a_method_that_asks_for_the_request_gets_it(python_model: WritePython) -> None:
+    settings = python_model(
+        "asking",
+        """
+        import numpy
+
+        class Model:
+            inputs = []
+            outputs = [dict(name="y", datatype="BYTES", shape=[1])]
+
+            def predict(self, inputs, request):
+                return {"y": numpy.array([f"{request.id} {request.parameters['k']}".encode()], object)}
+        """,
+    )
+    model = PythonModel.load("asking", settings.path)
+    assert model.wants_request
+    assert model.predict({}, ["y"], Request("seven", {"k": 1.5}))["y"].tolist() == [b"seven 1.5"]
