@@ -22,7 +22,7 @@ from polyglot_operator.api.base import (
     text,
     whole,
 )
-from polyglot_operator.api.names import MAX_SERVICE_NAME
+from polyglot_operator.api.names import MAX_SERVICE_NAME, MAX_WORKERS
 from polyglot_operator.api.status import Status
 from polyglot_operator.api.workload import LabelValue, Workload
 
@@ -85,6 +85,22 @@ class ModelSource(Part):
     )
 
 
+class Batching(Part):
+    """Requests of several callers answered by one run of the model. Nobody waits while an inference pod is idle."""
+
+    max_size: Annotated[int, whole(2, 1024)] = 32
+    """Most rows in a batch."""
+    max_delay: Annotated[
+        str,
+        text(6),
+        matching(
+            r"^((0|[1-9][0-9]{0,2}|1000)ms|[01]s)$",
+            "maxDelay must be from 0ms to 1s, in whole milliseconds, such as 5ms",
+        ),
+    ] = "0ms"
+    """How long a request may wait for others beyond the time that all pods are busy anyway."""
+
+
 class ServedModel(Part):
     """A model: a folder with model.onnx, or with model.py that holds `class Model`. Its version is 1."""
 
@@ -101,6 +117,9 @@ class ServedModel(Part):
     """ONNX runs model.onnx by ONNX Runtime; Python runs the class Model of model.py."""
     source: ModelSource
     """Where the files come from."""
+    batching: Batching | None = None
+    """Run requests of several callers together; absent means that each runs alone. The model must have -1, the rows, as
+    the first dimension of every input and output."""
 
 
 class Accelerator(Part):
@@ -140,6 +159,10 @@ class Inference(Workload):
     accelerator: Accelerator | None = None
     """Devices for each pod. A rolling update then replaces pods in place, because a full node has no spare device:
     with one replica that is a short downtime."""
+    workers: Annotated[int, whole(1, MAX_WORKERS)] = 1
+    """Server processes in each pod. Each loads every model itself, into memory and devices of the pod, and has a port of
+    its own; calls go to the one with fewest waiting. More than one pays where a model's Python code keeps its process
+    busy."""
 
 
 class NodePorts(Part):
@@ -181,6 +204,10 @@ class Gateway(Workload):
 
     service: GatewayService = GatewayService()
     """How clients reach the gateway."""
+    administration: Literal["ReadOnly", "Full"] = "ReadOnly"
+    """What clients may do besides inference: ReadOnly lets them read configuration, statistics, repository, trace and log
+    settings; Full also lets every caller load and unload models and change settings of the running pods. What is
+    changed that way lasts until a pod ends."""
 
 
 class Mesh(Part):

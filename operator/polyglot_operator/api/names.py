@@ -11,6 +11,7 @@ from typing import Final
 from polyglot_operator.api.groups import GROUP
 
 MAX_SERVICE_NAME: Final = 40
+MAX_WORKERS: Final = 8
 MANAGED_BY: Final = "polyglot-operator"
 MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
 SERVICE_LABEL: Final = f"{GROUP}/service"
@@ -50,6 +51,11 @@ class Port:
     ADMIN: Final = 8002
     INFERENCE: Final = 9000
     METRICS: Final = 9001
+
+
+def worker_ports(workers: int) -> dict[str, int]:
+    """Ports of the inference processes in a pod, by name: `grpc` 9000, `grpc-1` 9010, `grpc-2` 9020, and so on."""
+    return {f"grpc-{i}" if i else "grpc": Port.INFERENCE + 10 * i for i in range(workers)}
 
 
 def child(service: str, component: Component) -> str:

@@ -1,7 +1,7 @@
 """AuthorizationPolicy: who may call inference, and what."""
 
 from polyglot_operator.api import names
-from polyglot_operator.api.names import Component, Port
+from polyglot_operator.api.names import Component
 from polyglot_operator.build.subject import Object, Subject
 
 
@@ -12,7 +12,7 @@ def build(subject: Subject) -> Object:
     """
     gateway = names.principal(subject.name, Component.GATEWAY, subject.namespace)
     operation = {
-        "ports": [str(Port.INFERENCE)],
+        "ports": [str(port) for port in subject.worker_ports.values()],
         "methods": ["POST"],
         "paths": ["/inference.GRPCInferenceService/*", "/grpc.health.v1.Health/*"],
     }

@@ -23,10 +23,6 @@ _IDENTITY: Final[Object] = {
     "runAsGroup": _USER,
     "seccompProfile": {"type": "RuntimeDefault"},
 }
-_PORTS: Final = {
-    Component.INFERENCE: {"grpc": Port.INFERENCE, "metrics": Port.METRICS},
-    Component.GATEWAY: {"rest": Port.REST, "grpc": Port.GRPC, "admin": Port.ADMIN},
-}
 _METRICS_PORT: Final = {Component.INFERENCE: Port.METRICS, Component.GATEWAY: Port.ADMIN}
 _TMP_SIZE: Final = {Component.INFERENCE: "1Gi", Component.GATEWAY: "64Mi"}
 
@@ -111,7 +107,7 @@ def _container(subject: Subject, component: Component) -> Object:
         "image": image(subject, component),
         "imagePullPolicy": "IfNotPresent",
         "args": ["--config", f"/etc/polyglot/{component}.yaml"],
-        "ports": [{"name": n, "containerPort": p, "protocol": "TCP"} for n, p in _PORTS[component].items()],
+        "ports": [{"name": n, "containerPort": p, "protocol": "TCP"} for n, p in _ports(subject, component).items()],
         "env": environment.build(subject, component),
         **present(resources=_resources(subject, component)),
         "securityContext": {
@@ -126,6 +122,12 @@ def _container(subject: Subject, component: Component) -> Object:
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": _mounts(subject, component),
     }
+
+
+def _ports(subject: Subject, component: Component) -> dict[str, int]:
+    if component is Component.INFERENCE:
+        return {**subject.worker_ports, "metrics": Port.METRICS}
+    return {"rest": Port.REST, "grpc": Port.GRPC, "admin": Port.ADMIN}
 
 
 def _resources(subject: Subject, component: Component) -> Object:

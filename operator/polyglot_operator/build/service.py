@@ -21,7 +21,7 @@ def inference(subject: Subject) -> Object:
             "clusterIP": "None",
             "publishNotReadyAddresses": False,
             "selector": names.selector(subject.name, Component.INFERENCE),
-            "ports": [_port("grpc", Port.INFERENCE, "grpc")],
+            "ports": [_port(name, number, "grpc") for name, number in subject.worker_ports.items()],
         },
     )
 

@@ -35,6 +35,11 @@ class Subject:
         """Return what the spec says about a component."""
         return self.service.spec.inference if component is Component.INFERENCE else self.service.spec.gateway
 
+    @property
+    def worker_ports(self) -> dict[str, int]:
+        """Names and numbers of the inference pods' gRPC ports, one for each of their processes."""
+        return names.worker_ports(self.service.spec.inference.workers)
+
     def host(self, component: Component) -> str:
         """Return the DNS name of a component's Service."""
         return names.host(self.name, component, self.namespace, self.facts.cluster_domain)
