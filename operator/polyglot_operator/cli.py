@@ -9,21 +9,20 @@ import argparse
 import dataclasses
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from polyglot_operator.api import groups
 from polyglot_operator.api.crd import custom_resource_definition
-from polyglot_operator.api.model import InvalidService, PolyglotService, parse
+from polyglot_operator.api.model import PolyglotService
 from polyglot_operator.api.text import to_yaml
 from polyglot_operator.build import Object, canonical, children
 from polyglot_operator.build.facts import Capabilities, Facts, Images, MeshPhase
 from polyglot_operator.build.pod import UnknownTemplateRevisionError
+from polyglot_operator.manifests import InputError, documents, open_text, services
 
 # What `render` assumes where --facts says nothing.
 RENDER_FACTS = Facts(
@@ -36,10 +35,6 @@ RENDER_FACTS = Facts(
         image_volumes=True,
     ),
 )
-
-
-class InputError(Exception):
-    """A file can't be used; the text says where and why."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -100,11 +95,11 @@ def _schema(_: argparse.Namespace) -> None:
 def _render(arguments: argparse.Namespace) -> None:
     given = _read_facts(arguments.facts) if arguments.facts else {}
     if str(arguments.file) == "-":
-        services = list(_services(sys.stdin, "standard input"))
+        declared = list(services(sys.stdin, "standard input"))
     else:
-        with _open(arguments.file) as source:
-            services = list(_services(source, str(arguments.file)))
-    for service in services:
+        with open_text(arguments.file) as source:
+            declared = list(services(source, str(arguments.file)))
+    for service in declared:
         for child in _children(service, facts_for(service, given, str(arguments.facts))):
             text = canonical(child) + "\n" if arguments.output == "json" else "---\n" + to_yaml(child)
             sys.stdout.write(text)
@@ -115,26 +110,6 @@ def _children(service: PolyglotService, facts: Facts) -> list[Object]:
         return children(service, facts)
     except UnknownTemplateRevisionError as error:
         raise InputError(f"facts: templateRevision: {error}") from error
-
-
-def _services(source: TextIO, name: str) -> Iterator[PolyglotService]:
-    """Yield the PolyglotServices of a file; other objects beside them, such as a model's ConfigMap, are passed over."""
-    found = False
-    for number, body in enumerate(_documents(source, name), start=1):
-        where = f"{name}: document {number}"
-        if not isinstance(body, Mapping):
-            raise InputError(f"{where}: expected an object, found {type(body).__name__}")
-        if body.get("kind") != groups.KIND:
-            continue
-        if body.get("apiVersion") != groups.API_VERSION:
-            raise InputError(f"{where}: apiVersion: expected {groups.API_VERSION}, found {body.get('apiVersion')}")
-        found = True
-        try:
-            yield parse(body)
-        except InvalidService as error:
-            raise InputError("\n  ".join([f"{where}: no valid PolyglotService:", *error.errors])) from error
-    if not found:
-        raise InputError(f"{name}: holds no PolyglotService of {groups.API_VERSION}")
 
 
 def facts_for(service: PolyglotService, given: Mapping[str, Any], where: str) -> Facts:
@@ -159,11 +134,11 @@ def facts_for(service: PolyglotService, given: Mapping[str, Any], where: str) ->
 
 
 def _read_facts(path: Path) -> Mapping[str, Any]:
-    with _open(path) as source:
-        documents = _documents(source, str(path))
-    if len(documents) != 1 or not isinstance(documents[0], Mapping):
+    with open_text(path) as source:
+        found = documents(source, str(path))
+    if len(found) != 1 or not isinstance(found[0], Mapping):
         raise InputError(f"{path}: facts are one object")
-    return documents[0]
+    return dict(found[0])
 
 
 def _location(problem: ErrorDetails) -> str:
@@ -178,20 +153,6 @@ def _merged(default: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
         if isinstance(value, Mapping) and isinstance(default.get(key), Mapping)
     }
     return {**default, **given, **nested}
-
-
-def _open(path: Path) -> TextIO:
-    try:
-        return path.open(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-
-
-def _documents(source: TextIO, name: str) -> list[Any]:
-    try:
-        return [document for document in yaml.safe_load_all(source) if document is not None]
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{name}: no YAML: {error}") from error
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from polyglot_operator.api import names
 from polyglot_operator.api.model import ModelSource, ServedModel
-from polyglot_operator.build.config_map import MODELS_FOLDER
+from polyglot_operator.build.settings import MODELS_FOLDER
 from polyglot_operator.build.subject import Object
 
 _READABLE_BY_ALL = 0o444
