@@ -1,6 +1,7 @@
 """The `polyglot` command.
 
-Exit status: 0 done; 1 the input is no valid PolyglotService, or the facts are wrong; 2 the command line is wrong.
+Exit status: 0 done; 1 the input is no valid PolyglotService, the facts are wrong, or it can't be served here; 2 the
+command line is wrong; 130 `serve` was interrupted twice.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from polyglot_operator.api.text import to_yaml
 from polyglot_operator.build import Object, canonical, children
 from polyglot_operator.build.facts import Capabilities, Facts, Images, MeshPhase
 from polyglot_operator.build.pod import UnknownTemplateRevisionError
+from polyglot_operator.local.ports import DEFAULT_PORT
+from polyglot_operator.local.serve import GATEWAY, INFERENCE, Request, serve
 from polyglot_operator.manifests import InputError, documents, open_text, services
 
 # What `render` assumes where --facts says nothing.
@@ -41,7 +44,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
     arguments = _parser().parse_args(words)
     try:
-        arguments.command(arguments)
+        status: int | None = arguments.command(arguments)
         sys.stdout.flush()
     except InputError as error:
         print(f"polyglot: {error}", file=sys.stderr)
@@ -50,7 +53,7 @@ def main(words: Sequence[str] | None = None) -> int:
         # The reader, such as `head`, has seen enough; nor may Python complain when it flushes at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    return 0
+    return status or 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -71,6 +74,29 @@ def _parser() -> argparse.ArgumentParser:
     )
     render.set_defaults(command=_render)
 
+    serve = commands.add_parser("serve", help="run a PolyglotService on this machine, without a cluster")
+    serve.add_argument("file", type=Path, metavar="FILE", help="YAML with one PolyglotService")
+    serve.add_argument(
+        "--model",
+        type=_model_folder,
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="folder of a model whose source only a cluster can mount; may be given for each model",
+    )
+    serve.add_argument(
+        "--port",
+        type=int,
+        default=DEFAULT_PORT,
+        help="first of four ports of 127.0.0.1, for REST, gRPC and the metrics of both programs; 0 takes free ones "
+        "(default: %(default)s)",
+    )
+    serve.add_argument("--gateway", default=GATEWAY, metavar="PROGRAM", help="the gateway (default: %(default)s)")
+    serve.add_argument(
+        "--inference", default=INFERENCE, metavar="PROGRAM", help="the inference server (default: %(default)s)"
+    )
+    serve.set_defaults(command=_serve)
+
     schema = commands.add_parser("schema", help="print the CustomResourceDefinition")
     schema.set_defaults(command=_schema)
     return parser
@@ -86,6 +112,18 @@ def _run(_: argparse.Namespace) -> None:
         problems = [f"POLYGLOT_{_location(p).upper()}: {p['msg']}" for p in error.errors(include_url=False)]
         raise InputError("\n  ".join(["no valid settings in the environment:", *problems])) from error
     process.run(chosen)
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    models = dict(arguments.model)
+    return serve(Request(arguments.file, models, arguments.port, arguments.gateway, arguments.inference))
+
+
+def _model_folder(word: str) -> tuple[str, Path]:
+    name, separator, path = word.partition("=")
+    if not (name and separator and path):
+        raise argparse.ArgumentTypeError(f"{word!r} is not NAME=PATH")
+    return name, Path(path)
 
 
 def _schema(_: argparse.Namespace) -> None:

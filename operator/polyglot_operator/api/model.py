@@ -160,9 +160,9 @@ class Inference(Workload):
     """Devices for each pod. A rolling update then replaces pods in place, because a full node has no spare device:
     with one replica that is a short downtime."""
     workers: Annotated[int, whole(1, MAX_WORKERS)] = 1
-    """Server processes in each pod. Each loads every model itself, into memory and devices of the pod, and has a port of
-    its own; calls go to the one with fewest waiting. More than one pays where a model's Python code keeps its process
-    busy."""
+    """Server processes in each pod. Each loads every model itself, into memory and devices of the pod, and has a port
+    of its own; calls go to the one with fewest waiting. More than one pays where a model's Python code keeps its
+    process busy."""
 
 
 class NodePorts(Part):
@@ -205,8 +205,8 @@ class Gateway(Workload):
     service: GatewayService = GatewayService()
     """How clients reach the gateway."""
     administration: Literal["ReadOnly", "Full"] = "ReadOnly"
-    """What clients may do besides inference: ReadOnly lets them read configuration, statistics, repository, trace and log
-    settings; Full also lets every caller load and unload models and change settings of the running pods. What is
+    """What clients may do besides inference: ReadOnly lets them read configuration, statistics, repository, trace and
+    log settings; Full also lets every caller load and unload models and change settings of the running pods. What is
     changed that way lasts until a pod ends."""
 
 

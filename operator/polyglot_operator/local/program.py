@@ -31,7 +31,7 @@ class Program:
 
     def __init__(self, name: str, process: asyncio.subprocess.Process, show: Callable[[str], None]) -> None:
         self.name = name
-        self.failure = ""
+        self._failure = ""
         self._process = process
         self._show = show
         self._ended = asyncio.create_task(self._follow())
@@ -54,6 +54,11 @@ class Program:
             raise InputError(f"{command[0]}: {error.strerror}") from error
         return cls(name, process, show)
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended and all it wrote was shown."""
+        return self._ended.done()
+
     async def wait(self) -> int:
         """Wait until it has ended and all it wrote was shown; return its exit status, negative for a signal."""
         return await asyncio.shield(self._ended)
@@ -63,16 +68,17 @@ class Program:
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)
 
-    def last_words(self, status: int) -> str:
+    def last_words(self) -> str:
         """Return how it ended, in its own words."""
-        said = f": {self.failure}" if self.failure else ""
+        status = self._ended.result()
+        said = f": {self._failure}" if self._failure else ""
         how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
         return f"the {self.name} {how}{said}"
 
     async def _follow(self) -> int:
         async for line in self._lines():
             self._show(logs.readable(self.name, line))
-            self.failure = logs.failure(line) or self.failure
+            self._failure = logs.failure(line) or self._failure
         return await self._process.wait()
 
     async def _lines(self) -> AsyncIterator[str]:

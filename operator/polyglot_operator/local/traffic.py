@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import urllib.request
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Final, Self
 
 from prometheus_client.parser import text_string_to_metric_families
 
 _SHARE: Final = 0.99
+_INFERENCE_ROUTES: Final = ("/infer", "/generate", "/generate_stream")
+_INFERENCE_METHODS: Final = {"ModelInfer", "ModelStreamInfer"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +28,8 @@ class Counts:
     @classmethod
     def read(cls, text: str, at: float) -> Self:
         """Return the counts in a page of metrics that was read at a time in seconds."""
-        totals: Counter[str] = Counter()
-        within: Counter[float] = Counter()
+        totals: defaultdict[str, float] = defaultdict(float)
+        within: defaultdict[float, float] = defaultdict(float)
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
                 if "route" in sample.labels and not _is_inference(sample.labels):
@@ -57,15 +59,19 @@ def summary(before: Counts, now: Counts) -> str:
     line = f"{calls / max(now.at - before.at, 1e-9):.0f} requests/s"
     if not calls:
         return line
-    slow = p99({bound: count - before.within.get(bound, 0) for bound, count in now.within.items()})
+    slow = _p99({bound: count - before.within.get(bound, 0) for bound, count in now.within.items()})
     batches = now.batches - before.batches
-    mean = f", mean batch {(now.rows - before.rows) / batches:.1f}" if batches else ""
-    return f"{line}, p99 {_milliseconds(slow)}{mean}"
+    mean = f", mean batch {(now.rows - before.rows) / batches:.1f} rows" if batches else ""
+    return f"{line}, p99 {slow}{mean}"
 
 
-def p99(within: dict[float, float]) -> tuple[float, bool]:
-    """Return the bound in seconds that 99 % of calls kept to, and False when even the longest bound was exceeded."""
+def _is_inference(labels: dict[str, str]) -> bool:
+    return labels["route"].endswith(_INFERENCE_ROUTES) or labels["method"] in _INFERENCE_METHODS
+
+
+def _p99(within: dict[float, float]) -> str:
+    """Return the bound of the histogram that 99 % of calls kept to; it is no finer than its buckets."""
     bounds = sorted(within)
     needed = _SHARE * within[bounds[-1]]
     bound = next(bound for bound in bounds if within[bound] >= needed)
-    return (bound, True) if math.isfinite(bound) else (bounds[-2], False)
+    return f"≤ {bound * 1000:g} ms" if math.isfinite(bound) else f"> {bounds[-2] * 1000:g} ms"
