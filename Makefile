@@ -1,4 +1,5 @@
-# Polyglot operator. `make demo` shows it at work on a real cluster, `make test` proves it; `make help` lists the rest.
+# Polyglot operator. `make try` serves a model here, `make demo` on a real cluster, `make test` proves it all; `make help`
+# lists the rest.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -21,8 +22,14 @@ PLATFORM := $(PY) -m polyglot_platform
 ON := $(if $(BARE),--bare)
 REPORTS := $(ROOT)/out/reports
 
-##@ The two commands
-.PHONY: demo test
+##@ The three commands
+FILE := examples/python-model/text-statistics.yaml
+PORT := 8100
+.PHONY: try demo test
+try:  ## Serve FILE on this machine, without a cluster, at 127.0.0.1:PORT; TRY_ONCE=1 sends one request and ends
+	$(MAKE) -j2 venv .bin/polyglot-gateway
+	$(if $(TRY_ONCE),$(PY) examples/ask.py $(FILE),$(VENV)/bin/polyglot serve $(FILE) --port $(PORT))
+
 demo: cluster images install  ## Serve examples/digits on a kind cluster: real digits through mesh, gateway and Python, one trace read back
 	$(PY) examples/demo.py
 
@@ -77,6 +84,10 @@ lock:  ## Resolve all dependencies again and write the lock files
 	done
 	$(LOCK) --no-deps --group pyproject.toml:triton -o tests/conformance/locks/triton.lock
 	for peer in mlserver kserve; do $(LOCK) --group pyproject.toml:$$peer -o tests/conformance/locks/$$peer.lock; done
+
+.PHONY: .bin/polyglot-gateway
+.bin/polyglot-gateway:
+	cd services/go-gateway && CGO_ENABLED=0 go build -trimpath -o $(ROOT)/$@ ./cmd/gateway
 
 generate: venv  ## Regenerate CRD, reference docs and protobuf code from their sources
 	$(PY) -m polyglot_operator.api.generate

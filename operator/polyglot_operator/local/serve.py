@@ -89,7 +89,8 @@ class _Session:
         self, service: PolyglotService, folders: Mapping[str, Path], taken: ports.Ports, scratch: Path, screen: Screen
     ) -> None:
         self._service = service
-        self._ports = taken
+        self._gateway_metrics = f"http://{ports.HOST}:{taken.admin}/metrics"
+        self._inference_metrics = f"http://{ports.HOST}:{taken.metrics}/metrics"
         self._scratch = scratch
         self._screen = screen
         sockets = tuple(str(scratch / f"inference-{i}.sock") for i in range(service.spec.inference.workers))
@@ -102,8 +103,6 @@ class _Session:
             metrics_port=taken.metrics,
             folders=folders,
             sockets=sockets,
-            administration="Full",  # nobody but the users of this machine reach it
-            shared_memory=True,
         )
 
     async def run(self, programs: Mapping[Component, str]) -> int:
@@ -148,25 +147,35 @@ class _Session:
         url = f"http://{self._place.rest}"
         if elsewhere := _left_to_a_cluster(self._service):
             self._screen.show(f"not on this machine: {', '.join(elsewhere)}")
-        while not await asyncio.to_thread(_answers, f"{url}/v2/health/ready"):  # noqa: ASYNC110  # another process
-            await asyncio.sleep(_READY_POLL_SECONDS)
+        await _until(1, self._inference_metrics, "polyglot_inference_state", state="Ready")
+        await _until(len(self._place.sockets), self._gateway_metrics, "polyglot_gateway_backend_state", state="ready")
         for model in self._service.spec.models:
-            self._screen.show(f"{url}/v2/models/{model.name}")
+            self._screen.show(f"serving {model.name}: {url}/v2/models/{model.name}")
         self._screen.show(
-            f"ready: REST {url}, gRPC {self._place.grpc}, metrics http://{self._place.admin}/metrics and "
-            f"http://{ports.HOST}:{self._ports.metrics}/metrics; Ctrl-C drains and ends"
+            f"ready: REST {url}, gRPC {self._place.grpc}, metrics {self._gateway_metrics} "
+            f"and {self._inference_metrics}; Ctrl-C drains and ends"
         )
-        before = await self._counts()
+        before = traffic.Counts(time.monotonic())
         while True:
             await asyncio.sleep(_TERMINAL_SECONDS if self._screen.is_terminal else _PLAIN_SECONDS)
-            now = await self._counts()
+            now = traffic.Counts.read(await _page(self._gateway_metrics), time.monotonic())
             if self._screen.is_terminal or now.calls > before.calls:
                 self._screen.update(traffic.summary(before, now))
             before = now
 
-    async def _counts(self) -> traffic.Counts:
-        page = await asyncio.to_thread(traffic.fetch, f"http://{self._place.admin}/metrics")
-        return traffic.Counts.read(page, time.monotonic())
+
+async def _until(value: float, url: str, metric: str, **labels: str) -> None:
+    """Wait until a metric has a value."""
+    while traffic.total(await _page(url), metric, **labels) != value:  # noqa: ASYNC110  # of another process
+        await asyncio.sleep(_READY_POLL_SECONDS)
+
+
+async def _page(url: str) -> str:
+    """Return a page of metrics; nothing when the program doesn't listen yet, or no longer."""
+    try:
+        return await asyncio.to_thread(traffic.fetch, url)
+    except OSError:
+        return ""
 
 
 async def _drain(running: Sequence[Program], signals: asyncio.Queue[signal.Signals]) -> bool:
@@ -188,14 +197,6 @@ async def _drain(running: Sequence[Program], signals: asyncio.Queue[signal.Signa
         for one in running:
             one.signal(signal.SIGKILL)
             await one.wait()
-
-
-def _answers(url: str) -> bool:
-    try:
-        traffic.fetch(url)
-    except OSError:  # not listening yet, or not ready
-        return False
-    return True
 
 
 def _left_to_a_cluster(service: PolyglotService) -> list[str]:

@@ -46,6 +46,12 @@ class Counts:
         )
 
 
+def total(page: str, metric: str, **labels: str) -> float:
+    """Return the sum of a metric's samples that have these labels."""
+    samples = (sample for family in text_string_to_metric_families(page) for sample in family.samples)
+    return sum(s.value for s in samples if s.name == metric and labels.items() <= s.labels.items())
+
+
 def fetch(url: str) -> str:
     """Return the page at a URL; raise `OSError`."""
     with urllib.request.urlopen(url, timeout=5) as reply:
@@ -55,7 +61,7 @@ def fetch(url: str) -> str:
 
 def summary(before: Counts, now: Counts) -> str:
     """Return one line on the calls between two looks."""
-    calls = now.calls - before.calls
+    calls = max(0, now.calls - before.calls)  # fewer when the gateway has gone
     line = f"{calls / max(now.at - before.at, 1e-9):.0f} requests/s"
     if not calls:
         return line
