@@ -124,6 +124,8 @@ def _inference_registry() -> CollectorRegistry:
     metrics.batch_rows.labels("").observe(1)
     metrics.record_answer("", 0.0)
     metrics.model_load_seconds.labels("").set(0.0)
+    metrics.model_loads.labels("", "loaded").inc()
+    metrics.model_ready.labels("").set(1)
     asyncio.run(metrics.observe_state(State.READY))
     return metrics.registry
 

@@ -112,6 +112,7 @@ class Polyglot:
                 "models": [{"name": name, "format": "Python", "path": str(folder / name)} for name in served],
                 "grpc": {"listen": [f"127.0.0.1:{server}"], "maxMessageBytes": MAX_MESSAGE_BYTES},
                 "metrics": {"host": "127.0.0.1", "port": metrics},
+                "administration": ADMINISTRATION,
             },
         )
         command = [str(Path(sys.executable).parent / "polyglot-inference"), "--config", str(config)]

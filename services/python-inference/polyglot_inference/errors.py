@@ -44,8 +44,29 @@ class ModelNotFoundError(InferenceError):
     code = "MODEL_NOT_FOUND"
 
 
+class NotFoundError(InferenceError):
+    """What an administrative call names, for example a shared memory region, does not exist."""
+
+    status = grpc.StatusCode.NOT_FOUND
+    code = "NOT_FOUND"
+
+
+class AlreadyExistsError(InferenceError):
+    """What an administrative call would create, for example a shared memory region, exists."""
+
+    status = grpc.StatusCode.ALREADY_EXISTS
+    code = "ALREADY_EXISTS"
+
+
+class PermissionDeniedError(InferenceError):
+    """The settings `administration` do not let this caller make this call."""
+
+    status = grpc.StatusCode.PERMISSION_DENIED
+    code = "PERMISSION_DENIED"
+
+
 class ModelNotReadyError(InferenceError):
-    """The model is still loading."""
+    """The model is loading or unloaded, or its last load failed."""
 
     status = grpc.StatusCode.UNAVAILABLE
     code = "MODEL_NOT_READY"
@@ -86,6 +107,13 @@ class ModelFailedError(InferenceError):
     code = "MODEL_FAILED"
 
 
+class ModelLoadFailedError(InferenceError):
+    """A model could not be loaded at runtime; the one that was served before, if any, is served still."""
+
+    status = grpc.StatusCode.INTERNAL
+    code = "MODEL_LOAD_FAILED"
+
+
 class InternalError(InferenceError):
     """A fault of this server."""
 
@@ -94,4 +122,4 @@ class InternalError(InferenceError):
 
 
 class ModelLoadError(Exception):
-    """A model cannot be served; the message names the model, the cause and the remedy. The process ends."""
+    """A model cannot be served; the message names the model, the cause and the remedy. At start the process ends."""

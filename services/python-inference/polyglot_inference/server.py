@@ -23,6 +23,8 @@ from grpc_health.v1 import health_pb2_grpc
 from polyglot_inference.errors import ModelLoadError
 from polyglot_inference.lifecycle import InFlight, Lifecycle, State
 from polyglot_inference.listening import listen
+from polyglot_inference.protocol.access import Access
+from polyglot_inference.protocol.administration import Administration
 from polyglot_inference.protocol.health import Health
 from polyglot_inference.protocol.service import InferenceService
 from polyglot_inference.repository.models import ModelRepository
@@ -65,7 +67,16 @@ class InferenceServer:
         self._settings = settings
         cpus = settings.runtime.cpus or available_cpus()
         self._repository = ModelRepository(settings.models, cpus, self.metrics)
-        self._service = InferenceService(self._repository, self.lifecycle, self.in_flight, self.metrics, tracing)
+        self._access = Access(settings.administration)
+        self._administration = Administration(self._repository, self.lifecycle, self._access)
+        self._service = InferenceService(
+            self._repository,
+            self.lifecycle,
+            self.in_flight,
+            self.metrics,
+            tracing,
+            extensions=Administration.EXTENSIONS,
+        )
         self._server = grpc.aio.server(options=_channel_options(settings.grpc.max_message_bytes))
         self._cleanup = contextlib.ExitStack()
 
@@ -79,7 +90,10 @@ class InferenceServer:
         """
         health = Health()
         health_pb2_grpc.add_HealthServicer_to_server(health, self._server)
-        self._server.add_generic_rpc_handlers((self._service.handler(self._settings.grpc.max_message_bytes),))
+        handler = self._service.handler(
+            self._access, self._settings.grpc.max_message_bytes, self._administration.methods()
+        )
+        self._server.add_generic_rpc_handlers((handler,))
         await self.lifecycle.observe(health.observe_state)
         await self.lifecycle.observe(self.metrics.observe_state)
         await self.lifecycle.observe(_log_state)
@@ -94,7 +108,7 @@ class InferenceServer:
         ModelLoadError
             A model cannot be served.
         """
-        await self._repository.load()
+        await self._repository.load_all()
         await self.lifecycle.ready()
 
     async def drain(self, timeout_seconds: float) -> None:

@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 from pydantic.alias_generators import to_camel
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
@@ -111,6 +120,48 @@ class RuntimeSettings(_Section):
     )
 
 
+Api = Literal[
+    "health",
+    "metadata",
+    "inference",
+    "shared-memory",
+    "model-config",
+    "model-repository",
+    "statistics",
+    "trace",
+    "logging",
+]
+"""Groups of calls, under Triton's names for restricted protocols."""
+
+
+class Restriction(_Section):
+    """Groups of calls that need a header."""
+
+    apis: list[Api] = Field(min_length=1, description="The groups")
+    header: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9._-]*$", description="Name of the header, in lower case; gRPC callers prefix it"
+    )
+    value: SecretStr = Field(min_length=1, description="What it must hold")
+
+
+class AdministrationSettings(_Section):
+    """What callers may change at runtime."""
+
+    mode: Literal["ReadOnly", "Full"] = Field(
+        default="ReadOnly", description="Full lets callers load and unload models and change trace and log settings"
+    )
+    restricted: list[Restriction] = Field(default=[], description="Calls that need a header")
+
+    @field_validator("restricted")
+    @classmethod
+    def _groups_are_unique(cls, restricted: list[Restriction]) -> list[Restriction]:
+        times = Counter(api for restriction in restricted for api in restriction.apis)
+        repeated = [api for api, count in times.items() if count > 1]
+        if repeated:
+            raise ValueError(f"an API can be restricted once; restricted more than once: {', '.join(repeated)}")
+        return restricted
+
+
 class Settings(BaseSettings):
     """All settings of the process."""
 
@@ -124,6 +175,7 @@ class Settings(BaseSettings):
     drain: DrainSettings = DrainSettings()
     log: LogSettings = LogSettings()
     runtime: RuntimeSettings = RuntimeSettings()
+    administration: AdministrationSettings = AdministrationSettings()
 
     @field_validator("models")
     @classmethod

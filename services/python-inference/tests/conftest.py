@@ -25,7 +25,14 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_serv
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.protocol.pb import grpc_service_pb2_grpc as pb_grpc
 from polyglot_inference.server import InferenceServer
-from polyglot_inference.settings import DrainSettings, GrpcSettings, MetricsSettings, ModelSettings, Settings
+from polyglot_inference.settings import (
+    AdministrationSettings,
+    DrainSettings,
+    GrpcSettings,
+    MetricsSettings,
+    ModelSettings,
+    Settings,
+)
 from polyglot_inference.telemetry.traces import Tracing
 
 # How long an example takes says more about the machine's other work than about the code.
@@ -172,6 +179,7 @@ class Serve(Protocol):
         load: bool = True,
         max_message_bytes: int = 2**20,
         tracing: Tracing | None = None,
+        administration: AdministrationSettings | None = None,
     ) -> AbstractAsyncContextManager[Serving]: ...
 
 
@@ -183,12 +191,14 @@ def serve() -> Serve:
         load: bool = True,
         max_message_bytes: int = 2**20,
         tracing: Tracing | None = None,
+        administration: AdministrationSettings | None = None,
     ) -> AsyncIterator[Serving]:
         settings = Settings.model_construct(
             models=list(models),
             grpc=GrpcSettings.model_construct(listen=["127.0.0.1:0"], max_message_bytes=max_message_bytes),
             metrics=MetricsSettings(host="127.0.0.1", port=0),
             drain=DrainSettings(),
+            administration=administration or AdministrationSettings(),
         )
         server = InferenceServer(settings, tracing or Tracing(None))
         await server.start()

@@ -18,6 +18,7 @@ metrics: {host: "127.0.0.1", port: 9101}
 drain: {timeoutSeconds: 12.5}
 log: {level: DEBUG}
 runtime: {cpus: 3}
+administration: {mode: Full, restricted: [{apis: [logging, trace], header: x-admin, value: secret}]}
 """
 MINIMAL = "models: [{name: digits, format: ONNX, path: /models/digits}]"
 
@@ -41,6 +42,10 @@ def test_every_field_is_read_from_the_file(file: Path) -> None:
     assert (settings.grpc.listen, settings.grpc.max_message_bytes) == (["127.0.0.1:9100"], 2**20)
     assert (settings.metrics.host, settings.metrics.port) == ("127.0.0.1", 9101)
     assert (settings.drain.timeout_seconds, settings.log.level, settings.runtime.cpus) == (12.5, "DEBUG", 3)
+    (restriction,) = settings.administration.restricted
+    assert (settings.administration.mode, restriction.apis) == ("Full", ["logging", "trace"])
+    assert (restriction.header, restriction.value.get_secret_value()) == ("x-admin", "secret")
+    assert "secret" not in repr(settings)
 
 
 def test_only_models_are_required(file: Path) -> None:
@@ -49,6 +54,7 @@ def test_only_models_are_required(file: Path) -> None:
     assert (settings.grpc.listen, settings.grpc.max_message_bytes) == (["0.0.0.0:9000"], 67108864)
     assert settings.metrics.port == 9001
     assert (settings.drain.timeout_seconds, settings.log.level, settings.runtime.cpus) == (25, "INFO", None)
+    assert (settings.administration.mode, settings.administration.restricted) == ("ReadOnly", [])
 
 
 def test_the_environment_overrides_single_fields_of_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,6 +104,19 @@ def test_the_environment_overrides_single_fields_of_the_file(file: Path, monkeyp
         ),
         (f"{MINIMAL}\ngrpc: {{max_message_bytes: 2048}}", "grpc.max_message_bytes: Extra inputs"),
         (f"{MINIMAL}\ngrpc: {{maxMessageBytes: 1}}", "grpc.maxMessageBytes: Input should be greater than"),
+        (f"{MINIMAL}\nadministration: {{mode: full}}", "administration.mode: Input should be 'ReadOnly' or 'Full'"),
+        (
+            f"{MINIMAL}\nadministration: {{restricted: [{{apis: [everything], header: a, value: b}}]}}",
+            "administration.restricted.0.apis.0: Input should be 'health', 'metadata'",
+        ),
+        (
+            f"{MINIMAL}\nadministration: {{restricted: [{{apis: [trace, trace], header: a, value: b}}]}}",
+            "an API can be restricted once; restricted more than once: trace",
+        ),
+        (
+            f"{MINIMAL}\nadministration: {{restricted: [{{apis: [trace], header: X-Admin, value: b}}]}}",
+            "administration.restricted.0.header: String should match pattern",
+        ),
         (f"{MINIMAL}\nlog: {{level: LOUD}}", "log.level: Input should be 'DEBUG', 'INFO'"),
     ],
 )

@@ -60,7 +60,13 @@ print(json.dumps({
     "subset": [output.name for output in subset.get_response().outputs],
     "unknown model": refused(lambda: client.infer("unknown", [x])),
     "wrong shape": refused(lambda: client.infer("identity", [tensor("x", "FP32", np.zeros((1, 3), np.float32))])),
-    "statistics": refused(client.get_inference_statistics)[0],
+    "statistics": [
+        [model["name"], model["inference_stats"]["success"]["count"]]
+        for model in client.get_inference_statistics(as_json=True)["model_stats"]
+    ],
+    "configuration": client.get_model_config("identity", as_json=True)["config"]["input"],
+    "index": [[model.name, model.state] for model in client.get_model_repository_index().models],
+    "unload": refused(lambda: client.unload_model("identity"))[0],
 }))
 """
 
@@ -79,7 +85,17 @@ async def test_tritons_client_works_unchanged(serve: Serve, identity: ModelSetti
     assert json.loads(stdout) == {
         "states": [True, True, True],
         "unknown model ready": False,
-        "server": {"name": "polyglot-inference", "version": "0.1.0"},
+        "server": {
+            "name": "polyglot-inference",
+            "version": "0.1.0",
+            "extensions": [
+                "binary_tensor_data",
+                "model_configuration",
+                "model_repository",
+                "parameters",
+                "statistics",
+            ],
+        },
         "input": [{"name": "x", "datatype": "FP32", "shape": ["-1", "4"]}],
         "id": "7",
         "y": [[0, 1, 2, 3], [4, 5, 6, 7]],
@@ -94,5 +110,8 @@ async def test_tritons_client_works_unchanged(serve: Serve, identity: ModelSetti
             "StatusCode.INVALID_ARGUMENT",
             "input 'x' has shape [1, 3], the model expects [-1, 4]",
         ],
-        "statistics": "StatusCode.UNIMPLEMENTED",
+        "statistics": [["identity", "1"], ["echo", "2"]],
+        "configuration": [{"name": "x", "data_type": "TYPE_FP32", "dims": ["-1", "4"]}],
+        "index": [["identity", "READY"], ["echo", "READY"]],
+        "unload": "StatusCode.PERMISSION_DENIED",
     }

@@ -23,6 +23,7 @@ const (
 	Unsupported        = "UNSUPPORTED"
 	ModelFailed        = "MODEL_FAILED"
 	PartialFailure     = "PARTIAL_FAILURE"
+	ModelLoadFailed    = "MODEL_LOAD_FAILED"
 	Internal           = "INTERNAL"
 	RouteNotFound      = "ROUTE_NOT_FOUND"
 	MethodNotAllowed   = "METHOD_NOT_ALLOWED"
@@ -68,8 +69,8 @@ var Definitions = []Definition{
 	{Unrepresentable, http.StatusBadRequest, codes.InvalidArgument, 0, "the result has no JSON form (FP16, BF16, NaN, infinity, text that is not UTF-8); ask for binary data or call by gRPC"},
 	{InvalidArgument, http.StatusBadRequest, codes.InvalidArgument, 0, "a backend refused the request and sent no code"},
 	{ModelNotFound, http.StatusNotFound, codes.NotFound, 0, "no model of that name, or not in that version"},
-	{NotFound, http.StatusNotFound, codes.NotFound, 0, "a backend does not know what was named and sent no code"},
-	{ModelNotReady, http.StatusServiceUnavailable, codes.Unavailable, 5 * time.Second, "the model is unknown or still loading"},
+	{NotFound, http.StatusNotFound, codes.NotFound, 0, "what an administrative call names, for example a shared memory region, does not exist"},
+	{ModelNotReady, http.StatusServiceUnavailable, codes.Unavailable, 5 * time.Second, "the model is unknown, loading or unloaded"},
 	{ServerDraining, http.StatusServiceUnavailable, codes.Unavailable, time.Second, "a backend is shutting down; this call was not executed"},
 	{Unavailable, http.StatusServiceUnavailable, codes.Unavailable, time.Second, "no backend could be reached"},
 	{MessageTooLarge, http.StatusRequestEntityTooLarge, codes.ResourceExhausted, 0, "a request or response exceeds the limit on its size"},
@@ -86,8 +87,9 @@ var Definitions = []Definition{
 	{Unauthenticated, http.StatusUnauthorized, codes.Unauthenticated, 0, "the caller did not say who it is"},
 	{ModelFailed, http.StatusInternalServerError, codes.Internal, 0, "the model raised, or answered something other than it declares"},
 	{PartialFailure, http.StatusInternalServerError, codes.Internal, 0, "some inference servers did what was asked of all, and others failed; the text names both; repeat the call once the cause is gone"},
+	{ModelLoadFailed, http.StatusInternalServerError, codes.Internal, 0, "a model could not be loaded at runtime; the one that was served before, if any, is served still"},
 	{Internal, http.StatusInternalServerError, codes.Internal, 0, "a fault of the gateway or of a backend"},
-	{AlreadyExists, http.StatusBadRequest, codes.AlreadyExists, 0, "a backend has what was to be created, and sent no code"},
+	{AlreadyExists, http.StatusBadRequest, codes.AlreadyExists, 0, "what an administrative call would create, for example a shared memory region, exists"},
 	{FailedPrecondition, http.StatusBadRequest, codes.FailedPrecondition, 0, "a backend is not in the state the call needs, and sent no code"},
 	{OutOfRange, http.StatusBadRequest, codes.OutOfRange, 0, "a backend refused a value, and sent no code"},
 	{Aborted, http.StatusInternalServerError, codes.Aborted, 0, "a backend gave up the call, and sent no code"},

@@ -21,7 +21,9 @@ from polyglot_inference.errors import (
     MessageTooLargeError,
     UnsupportedError,
 )
+from polyglot_inference.protocol.access import Access, Guard
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
+from polyglot_inference.telemetry.statistics import ModelStatistics
 from polyglot_inference.telemetry.traces import Tracing, caller_context, current_trace_id, record_status
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
@@ -39,13 +41,15 @@ Context = grpc.aio.ServicerContext[bytes, bytes]
 class Call:
     """What a method knows of its call beside the request.
 
-    `deadline` is in monotonic seconds, None without one. The method fills in `model` and `version` once they are found.
+    `deadline` is in monotonic seconds, None without one. The method fills in the model's name, version and statistics
+    once it is found.
     """
 
     deadline: float | None
     request_id: str
     model: str = ""
     version: str = ""
+    statistics: ModelStatistics | None = None
 
 
 Parsed = TypeVar("Parsed", bound=Message)
@@ -61,12 +65,15 @@ class CallEdge:
     ----------
     tracing
         Makes each call's server span.
+    access
+        Tells which callers are let in.
     max_message_bytes
         Largest request and largest response.
     """
 
-    def __init__(self, tracing: Tracing, max_message_bytes: int) -> None:
+    def __init__(self, tracing: Tracing, access: Access, max_message_bytes: int) -> None:
         self._tracing = tracing
+        self._access = access
         self._max_message_bytes = max_message_bytes
 
     def handler(
@@ -81,7 +88,8 @@ class CallEdge:
             name = descriptor.name
             if name in methods:
                 request_type = getattr(pb, descriptor.input_type.name)
-                serve = self._serving(name, request_type.FromString, methods[name], observers.get(name))
+                guard, observer = self._access.guard(name), observers.get(name)
+                serve = self._serving(name, guard, request_type.FromString, methods[name], observer)
                 handlers[name] = grpc.unary_unary_rpc_method_handler(serve)
             elif name in streams:
                 handlers[name] = grpc.stream_stream_rpc_method_handler(streams[name])
@@ -92,7 +100,12 @@ class CallEdge:
         return grpc.method_handlers_generic_handler(SERVICE.full_name, handlers)
 
     def _serving(
-        self, name: str, parse: Callable[[bytes], Message], method: Method, observe: Observer | None
+        self,
+        name: str,
+        guard: Guard | None,
+        parse: Callable[[bytes], Message],
+        method: Method,
+        observe: Observer | None,
     ) -> Callable[[bytes, Context], Awaitable[bytes]]:
         async def serve(data: bytes, context: Context) -> bytes:
             started = time.perf_counter()
@@ -101,6 +114,8 @@ class CallEdge:
             status, text = grpc.StatusCode.OK, ""
             with self._tracing.server_span(SERVICE.full_name, name, caller_context(metadata)) as span:
                 try:
+                    if guard:
+                        guard(metadata)
                     require_size("request", len(data), self._max_message_bytes)
                     response = await method(parsed(parse, data), call)
                     return self._serialised(response)

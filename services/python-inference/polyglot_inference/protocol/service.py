@@ -3,14 +3,15 @@
 import contextlib
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
-from typing import Final
+from typing import Final, TypeVar
 
 import grpc
 
 from polyglot_inference.errors import ModelNotFoundError, ModelNotReadyError, ServerDrainingError
 from polyglot_inference.lifecycle import InFlight, Lifecycle, State
+from polyglot_inference.protocol.access import Access
 from polyglot_inference.protocol.calls import Call, CallEdge, Method
 from polyglot_inference.protocol.inference import Inference
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
@@ -19,9 +20,14 @@ from polyglot_inference.repository.models import VERSION, ModelRepository, Serve
 from polyglot_inference.runtime.model import NO_REQUEST
 from polyglot_inference.runtime.steps import pulled
 from polyglot_inference.telemetry.metrics import Metrics
+from polyglot_inference.telemetry.statistics import StreamedCall
 from polyglot_inference.telemetry.traces import Tracing
 
+Result = TypeVar("Result")
+
 SERVER_NAME: Final = "polyglot-inference"
+# Tensors in raw form, and parameters of requests.
+_EXTENSIONS: Final = ("binary_tensor_data", "parameters")
 
 
 class InferenceService:
@@ -37,20 +43,31 @@ class InferenceService:
         Told which calls are being served.
     metrics, tracing
         Told every call and every execution.
+    extensions
+        The protocol extensions that the server offers.
     """
 
     def __init__(
-        self, repository: ModelRepository, lifecycle: Lifecycle, in_flight: InFlight, metrics: Metrics, tracing: Tracing
+        self,
+        repository: ModelRepository,
+        lifecycle: Lifecycle,
+        in_flight: InFlight,
+        metrics: Metrics,
+        tracing: Tracing,
+        *,
+        extensions: Sequence[str],
     ) -> None:
         self._repository = repository
         self._lifecycle = lifecycle
         self._in_flight = in_flight
         self._metrics = metrics
         self._tracing = tracing
+        self._extensions = sorted({*_EXTENSIONS, *extensions})
 
-    def handler(self, max_message_bytes: int) -> grpc.GenericRpcHandler:
-        """The gRPC handler of the service."""
+    def handler(self, access: Access, max_message_bytes: int, others: Mapping[str, Method]) -> grpc.GenericRpcHandler:
+        """The gRPC handler of the service, with the methods that are served elsewhere."""
         methods: dict[str, Method] = {
+            **others,
             "ServerLive": self.server_live,
             "ServerReady": self.server_ready,
             "ModelReady": self.model_ready,
@@ -64,9 +81,10 @@ class InferenceService:
             lifecycle=self._lifecycle,
             metrics=self._metrics,
             tracing=self._tracing,
+            guard=access.guard("ModelStreamInfer"),
             max_message_bytes=max_message_bytes,
         )
-        return CallEdge(self._tracing, max_message_bytes).handler(
+        return CallEdge(self._tracing, access, max_message_bytes).handler(
             methods, {"ModelStreamInfer": streams.serve}, {"ModelInfer": self._observe_infer}
         )
 
@@ -87,8 +105,10 @@ class InferenceService:
         return pb.ModelReadyResponse(ready=self._lifecycle.state is not State.DRAINING)
 
     async def server_metadata(self, _request: pb.ServerMetadataRequest, _call: Call) -> pb.ServerMetadataResponse:
-        """Name and version; we offer no protocol extension over gRPC."""
-        return pb.ServerMetadataResponse(name=SERVER_NAME, version=metadata.version("polyglot-inference"))
+        """Name, version and the protocol extensions that are served."""
+        return pb.ServerMetadataResponse(
+            name=SERVER_NAME, version=metadata.version("polyglot-inference"), extensions=self._extensions
+        )
 
     async def model_metadata(self, request: pb.ModelMetadataRequest, call: Call) -> pb.ModelMetadataResponse:
         """Platform and tensors, from the model itself."""
@@ -120,13 +140,22 @@ class InferenceService:
             if stream is None:
                 return await self._infer(served, request, call)
             inference = Inference.of(request, served.model)
-            deadline = _queue_deadline(call, inference)
-            inputs = await served.executor.run(inference.tensors, deadline)
-            with self._tracing.execute_span(served.name):
+            deadline, queued_at = _queue_deadline(call, inference), time.perf_counter_ns()
+            inputs, begun, read = await served.executor.run(functools.partial(_timed, inference.tensors), deadline)
+            with (
+                StreamedCall(served.statistics, begun - queued_at, read - begun) as streamed,
+                self._tracing.execute_span(served.name),
+            ):
                 steps = stream(inputs, [spec.name for spec in inference.outputs], inference.described())
                 async with contextlib.aclosing(pulled(steps, served.executor, deadline)) as results:
                     async for result in results:
-                        await send(inference.response(result, VERSION))
+                        streamed.computed()
+                        answer = inference.response(result, VERSION)
+                        streamed.written()
+                        await send(answer)
+                        streamed.sent()
+                if inference.wants_end:
+                    streamed.finished()
             return inference.end(VERSION) if inference.wants_end else None
 
     @contextlib.contextmanager
@@ -136,31 +165,46 @@ class InferenceService:
             raise ServerDrainingError(
                 "the server is shutting down; the call was not executed, send it to another replica"
             )
-        with self._in_flight.track():
-            yield self._find(request.model_name, request.model_version, call)
+        served = self._find(request.model_name, request.model_version, call)
+        with self._in_flight.track(), served.in_flight.track():
+            yield served
 
     async def _infer(self, served: ServedModel, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
         inference = Inference.of(request, served.model)
-        return await served.executor.run(
-            functools.partial(self._execute, served, inference), _queue_deadline(call, inference)
-        )
+        execute = functools.partial(self._execute, served, inference, time.perf_counter_ns())
+        return await served.executor.run(execute, _queue_deadline(call, inference))
 
     def _find(self, name: str, version: str, call: Call) -> ServedModel:
         served = self._repository.find(name, version)
-        call.model, call.version = served.name, VERSION
+        call.model, call.version, call.statistics = served.name, VERSION, served.statistics
         return served
 
-    def _execute(self, served: ServedModel, inference: Inference) -> pb.ModelInferResponse:
+    def _execute(self, served: ServedModel, inference: Inference, queued_at: int) -> pb.ModelInferResponse:
         """The part of a call that runs on the model's threads: reading and writing large tensors takes time, too."""
+        begun = time.perf_counter_ns()
         inputs = inference.tensors()
+        read = time.perf_counter_ns()
         with self._tracing.execute_span(served.name), self._metrics.execute_seconds.labels(served.name).time():
             request = inference.described() if served.model.wants_request else NO_REQUEST
             results = served.model.predict(inputs, [spec.name for spec in inference.outputs], request)
+        ran = time.perf_counter_ns()
         self._metrics.batch_rows.labels(served.name).observe(inference.rows)
-        return inference.response(results, VERSION)
+        response = inference.response(results, VERSION)
+        written = time.perf_counter_ns()
+        rows = inference.rows if served.max_batch_size else 1
+        served.statistics.executed(rows, [begun - queued_at], read - begun, ran - read, written - ran)
+        return response
 
     def _observe_infer(self, call: Call, status: grpc.StatusCode, seconds: float) -> None:
         self._metrics.record_request(call.model, status, seconds)
+        if call.statistics:
+            call.statistics.ended(status is grpc.StatusCode.OK, round(seconds * 1e9))
+
+
+def _timed(work: Callable[[], Result]) -> tuple[Result, int, int]:
+    """What `work` gives, and when it began and ended, in nanoseconds of the performance counter."""
+    begun = time.perf_counter_ns()
+    return work(), begun, time.perf_counter_ns()
 
 
 def _queue_deadline(call: Call, inference: Inference) -> float | None:

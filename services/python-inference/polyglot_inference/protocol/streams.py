@@ -17,8 +17,9 @@ from typing import Final
 
 import grpc
 
-from polyglot_inference.errors import InferenceError, ServerDrainingError
+from polyglot_inference.errors import InferenceError, PermissionDeniedError, ServerDrainingError
 from polyglot_inference.lifecycle import Lifecycle
+from polyglot_inference.protocol.access import Guard
 from polyglot_inference.protocol.calls import (
     CODE_KEY,
     SERVICE,
@@ -62,6 +63,8 @@ class StreamEdge:
         Told open streams and answers.
     tracing
         Makes each request's server span, a child of the stream's caller.
+    guard
+        What a stream must pass; None where streams are open to all.
     max_message_bytes
         Largest request and largest answer.
     """
@@ -74,6 +77,7 @@ class StreamEdge:
         lifecycle: Lifecycle,
         metrics: Metrics,
         tracing: Tracing,
+        guard: Guard | None,
         max_message_bytes: int,
     ) -> None:
         self.method = method
@@ -81,15 +85,26 @@ class StreamEdge:
         self.lifecycle = lifecycle
         self.metrics = metrics
         self.tracing = tracing
+        self.guard = guard
         self.max_message_bytes = max_message_bytes
 
     async def serve(self, _requests: object, context: Context) -> None:
         """Serve one stream until its caller has ended it and has every answer, or the process drains."""
         with self.metrics.streams.track_inprogress():
             try:
+                self._let_in(context)
                 await _Stream(self, context).serve()
             except* _EndsStreamError as ended:
                 await abort(context, _failure_in(ended))
+
+    def _let_in(self, context: Context) -> None:
+        if self.guard:
+            metadata = text_metadata(context)
+            try:
+                self.guard(metadata)
+            except PermissionDeniedError as refusal:
+                log_failure(RPC, Call(None, metadata.get("x-request-id", "")), refusal, refusal)
+                raise _EndsStreamError(refusal) from None
 
 
 class _EndsStreamError(Exception):

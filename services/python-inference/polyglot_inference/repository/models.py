@@ -1,37 +1,80 @@
-"""Loads the configured models and finds them by name and version."""
+"""Loads and unloads the configured models, and finds them by name and version."""
 
 import asyncio
+import enum
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from polyglot_inference.errors import ModelNotFoundError, ModelNotReadyError
+from polyglot_inference.lifecycle import InFlight
 from polyglot_inference.runtime.executor import ModelExecutor
 from polyglot_inference.runtime.model import Model
 from polyglot_inference.runtime.onnx import OnnxModel
 from polyglot_inference.runtime.python import PythonModel
 from polyglot_inference.settings import ModelSettings
 from polyglot_inference.telemetry.metrics import Metrics
+from polyglot_inference.telemetry.statistics import ModelStatistics
 
 VERSION: Final = "1"
 
 _log = logging.getLogger(__name__)
 
 
+class ModelState(enum.Enum):
+    """What can be done with a model; the names are Triton's."""
+
+    LOADING = "LOADING"
+    READY = "READY"
+    UNLOADING = "UNLOADING"
+    UNAVAILABLE = "UNAVAILABLE"
+
+
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A loaded model under the name callers use, and the threads it runs on."""
+    """A loaded model under the name callers use, the threads it runs on, and what it did.
+
+    `in_flight` counts its calls: whoever calls it tracks the call there, so that an unloaded model goes when its last
+    call is answered.
+    """
 
     name: str
+    settings: ModelSettings
     model: Model
     executor: ModelExecutor
+    statistics: ModelStatistics = field(default_factory=ModelStatistics)
+    in_flight: InFlight = field(default_factory=InFlight)
+
+    @property
+    def max_batch_size(self) -> int:
+        """Most rows of one execution; 0 for a model that is never batched."""
+        return self.settings.batching.max_size if self.settings.batching else 0
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """A configured model, loaded or not."""
+
+    name: str
+    state: ModelState
+    reason: str
+
+
+@dataclass(slots=True)
+class _Entry:
+    settings: ModelSettings
+    state: ModelState = ModelState.LOADING  # at start every model is loaded, one after the other
+    reason: str = ""
+    served: ServedModel | None = None
+    # One change at a time.
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class ModelRepository:
-    """The configured models, before and after they are loaded.
+    """The configured models, before and after they are loaded. Used on the event loop only.
 
     Parameters
     ----------
@@ -40,16 +83,19 @@ class ModelRepository:
     cpus
         How many threads a model may use.
     metrics
-        Told load and queueing times.
+        Told load and queueing times, and which models are ready.
     """
 
     def __init__(self, configured: Sequence[ModelSettings], cpus: int, metrics: Metrics) -> None:
-        self._configured = {settings.name: settings for settings in configured}
+        self._entries = {settings.name: _Entry(settings) for settings in configured}
         self._cpus = cpus
         self._metrics = metrics
-        self._served: dict[str, ServedModel] = {}
+        # Not the loop's default threads: the loop would wait for them at its end, even when SIGTERM comes while a
+        # model loads.
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="model-loader")
+        self._changes: set[asyncio.Task[None]] = set()
 
-    async def load(self) -> None:
+    async def load_all(self) -> None:
         """Load the models one after the other, off the event loop.
 
         Raises
@@ -57,22 +103,34 @@ class ModelRepository:
         ModelLoadError
             A model cannot be served.
         """
-        # Not the loop's default threads: the loop would wait for them at its end, even when SIGTERM comes while a
-        # model loads.
-        loader = ThreadPoolExecutor(1, thread_name_prefix="model-loader")
-        for settings in self._configured.values():
-            started = time.perf_counter()
-            model = await asyncio.get_running_loop().run_in_executor(loader, self._open, settings)
-            seconds = time.perf_counter() - started
-            waited = self._metrics.queue_seconds.labels(settings.name).observe
-            self._served[settings.name] = ServedModel(
-                settings.name, model, ModelExecutor(settings.name, model.concurrency, waited)
-            )
-            self._metrics.model_load_seconds.labels(settings.name).set(seconds)
-            _log.info(
-                "Loaded model", extra={"model": settings.name, "format": settings.format, "seconds": round(seconds, 3)}
-            )
-        loader.shutdown(wait=False)
+        for entry in self._entries.values():
+            await self._load(entry)
+
+    async def load(self, name: str) -> None:
+        """Load a model, or load it again: then the one before is served until the new one is ready.
+
+        The change goes on when its caller leaves.
+
+        Raises
+        ------
+        ModelNotFoundError
+            No such model is configured.
+        ModelLoadError
+            It cannot be served; the one before, if any, is served still.
+        """
+        await self._change(name, self._load(self._entry(name)))
+
+    async def unload(self, name: str) -> None:
+        """Refuse new calls of a model, wait for those in flight and let it go.
+
+        The change goes on when its caller leaves. Without effect when the model is not loaded.
+
+        Raises
+        ------
+        ModelNotFoundError
+            No such model is configured.
+        """
+        await self._change(name, self._unload(self._entry(name)))
 
     def find(self, name: str, version: str) -> ServedModel:
         """The model to call; an empty version means the only one.
@@ -82,23 +140,110 @@ class ModelRepository:
         ModelNotFoundError
             There is no such model or version.
         ModelNotReadyError
-            The model is loading.
+            The model is loading or not loaded.
         """
-        if name not in self._configured:
-            served = ", ".join(self._configured)
-            raise ModelNotFoundError(f"model {name!r} is not served here; served are: {served}")
+        entry = self._entry(name)
         if version not in {"", VERSION}:
             raise ModelNotFoundError(f"model {name!r} has no version {version!r}; its only version is {VERSION!r}")
-        if name not in self._served:
-            raise ModelNotReadyError(f"model {name!r} is still loading; try again")
-        return self._served[name]
+        if entry.served is None:
+            raise ModelNotReadyError(_why_not_ready(entry))
+        return entry.served
+
+    def served(self) -> list[ServedModel]:
+        """The models that can be called."""
+        return [entry.served for entry in self._entries.values() if entry.served]
+
+    def index(self) -> list[IndexEntry]:
+        """All configured models."""
+        return [IndexEntry(name, entry.state, entry.reason) for name, entry in self._entries.items()]
 
     def close(self) -> None:
         """Drop the calls that wait for a model."""
-        for served in self._served.values():
+        self._loader.shutdown(wait=False, cancel_futures=True)
+        for served in self.served():
             served.executor.close()
+
+    def _entry(self, name: str) -> _Entry:
+        entry = self._entries.get(name)
+        if entry is None:
+            served = ", ".join(self._entries)
+            raise ModelNotFoundError(f"model {name!r} is not served here; served are: {served}")
+        return entry
+
+    async def _change(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Finish a change, even when the caller who waits for it leaves."""
+        task = asyncio.create_task(work)
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(lambda done: _log_unwatched(name, done))
+            raise
+
+    async def _load(self, entry: _Entry) -> None:
+        async with entry.lock:
+            name, previous = entry.settings.name, entry.served
+            if previous is None:
+                self._enter(entry, ModelState.LOADING)
+            started = time.perf_counter()
+            try:
+                model = await asyncio.get_running_loop().run_in_executor(self._loader, self._open, entry.settings)
+            except Exception as error:
+                self._metrics.model_loads.labels(name, "failed").inc()
+                if previous is None:
+                    self._enter(entry, ModelState.UNAVAILABLE, str(error))
+                raise
+            seconds = time.perf_counter() - started
+            waited = self._metrics.queue_seconds.labels(name).observe
+            executor = ModelExecutor(name, model.concurrency, waited)
+            entry.served = ServedModel(name, entry.settings, model, executor)
+            self._enter(entry, ModelState.READY)
+            self._metrics.model_loads.labels(name, "loaded").inc()
+            self._metrics.model_load_seconds.labels(name).set(seconds)
+            _log.info(
+                "Loaded model", extra={"model": name, "format": entry.settings.format, "seconds": round(seconds, 3)}
+            )
+            if previous:
+                await _retire(previous)
+
+    async def _unload(self, entry: _Entry) -> None:
+        async with entry.lock:
+            served, entry.served = entry.served, None
+            if served is None:
+                return
+            self._enter(entry, ModelState.UNLOADING)
+            await _retire(served)
+            self._enter(entry, ModelState.UNAVAILABLE, "unloaded")
+            _log.info("Unloaded model", extra={"model": served.name})
+
+    def _enter(self, entry: _Entry, state: ModelState, reason: str = "") -> None:
+        entry.state, entry.reason = state, reason
+        self._metrics.model_ready.labels(entry.settings.name).set(state is ModelState.READY)
 
     def _open(self, settings: ModelSettings) -> Model:
         if settings.format == "ONNX":
             return OnnxModel.load(settings.name, settings.path, self._cpus)
         return PythonModel.load(settings.name, settings.path)
+
+
+async def _retire(served: ServedModel) -> None:
+    """Let a model go that new calls no longer find."""
+    await served.in_flight.idle()
+    served.executor.close()
+
+
+def _why_not_ready(entry: _Entry) -> str:
+    name = entry.settings.name
+    if entry.state is ModelState.LOADING:
+        return f"model {name!r} is still loading; try again"
+    if entry.state is ModelState.UNLOADING:
+        return f"model {name!r} is being unloaded; the call was not executed"
+    return f"model {name!r} is not loaded: {entry.reason}"
+
+
+def _log_unwatched(name: str, task: "asyncio.Task[None]") -> None:
+    """Tell the log how a change failed whose caller left."""
+    error = None if task.cancelled() else task.exception()
+    if error:
+        _log.error("Failed to change model: %s", error, extra={"model": name})

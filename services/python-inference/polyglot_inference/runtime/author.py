@@ -11,10 +11,11 @@ parameter `progress`. Other modules of the folder are imported relatively: `from
 amiss is a `ModelLoadError` before the model is served.
 """
 
+import contextlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -66,6 +67,11 @@ class Authored:
         ModelLoadError
             The file or class is missing, its declarations or methods are wrong, or its code raises.
         """
+        with _importing_anew(_package(name)):
+            return cls._load(name, folder, progress)
+
+    @classmethod
+    def _load(cls, name: str, folder: Path, progress: Progress) -> "Authored":
         model_class = _model_class(name, folder)
         inputs = _specs(name, "inputs", getattr(model_class, "inputs", None))
         outputs = _specs(name, "outputs", getattr(model_class, "outputs", None))
@@ -88,13 +94,35 @@ def _model_class(name: str, folder: Path) -> type[Any]:
             f"model {name!r}: {path} does not exist; a model of format Python is a folder with a file {FILE_NAME}"
         )
     try:
-        module = _import(f"polyglot_models_{name}", path)
+        module = _import(_package(name), path)
     except Exception as error:
         raise ModelLoadError(f"model {name!r}: importing {path} raised {type(error).__name__}: {error}") from error
     model_class = getattr(module, CLASS_NAME, None)
     if not isinstance(model_class, type):
         raise ModelLoadError(f"model {name!r}: {path} defines no class {CLASS_NAME}")
     return model_class
+
+
+def _package(name: str) -> str:
+    """The package of a model's modules. Without dots: `a.b` would be a package within that of `a`."""
+    return f"polyglot_models_{name.replace('.', ':')}"
+
+
+@contextlib.contextmanager
+def _importing_anew(package: str) -> Iterator[None]:
+    """Import modules from their files, also those that a load before imported; these come back when the block fails."""
+    before = _forget(package)
+    try:
+        yield
+    except BaseException:
+        _forget(package)
+        sys.modules.update(before)
+        raise
+
+
+def _forget(package: str) -> dict[str, ModuleType]:
+    names = [name for name in sys.modules if name == package or name.startswith(f"{package}.")]
+    return {name: sys.modules.pop(name) for name in names}
 
 
 def _import(package: str, path: Path) -> ModuleType:

@@ -56,6 +56,18 @@ class Metrics:
         self.first_answer_seconds = self._histogram(
             "first_answer", "Requests of streams from the request read to the first of its answers written."
         )
+        self.model_loads = Counter(
+            "polyglot_inference_model_loads",
+            "Loads of models, at start and by callers, by outcome: loaded or failed.",
+            ["model", "outcome"],
+            registry=self.registry,
+        )
+        self.model_ready = Gauge(
+            "polyglot_inference_model_ready",
+            "1 while the model can be called, else 0.",
+            ["model"],
+            registry=self.registry,
+        )
         self.model_load_seconds = Gauge(
             "polyglot_inference_model_load_seconds", "Time the model took to load.", ["model"], registry=self.registry
         )

@@ -1,0 +1,116 @@
+"""Triton's extensions that describe the models and change what is served: configuration, statistics, repository."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from polyglot_inference.errors import (
+    ModelLoadError,
+    ModelLoadFailedError,
+    ModelNotReadyError,
+    ServerDrainingError,
+    UnsupportedError,
+)
+from polyglot_inference.lifecycle import Lifecycle, State
+from polyglot_inference.protocol.access import Access
+from polyglot_inference.protocol.calls import Call, Method
+from polyglot_inference.protocol.model_config import model_config
+from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
+from polyglot_inference.protocol.statistics import model_statistics
+from polyglot_inference.repository.models import VERSION, ModelRepository, ModelState
+
+# Triton's clients always send it. It asks for the models that an ensemble is made of; there are none here.
+_UNLOAD_DEPENDENTS: Final = "unload_dependents"
+
+
+class Administration:
+    """Answers administrative calls.
+
+    Parameters
+    ----------
+    repository
+        The models.
+    lifecycle
+        Tells whether the models may be changed.
+    access
+        Tells whether callers may change anything.
+    """
+
+    EXTENSIONS: Final = ("model_configuration", "model_repository", "statistics")
+    """What the server's metadata names."""
+
+    def __init__(self, repository: ModelRepository, lifecycle: Lifecycle, access: Access) -> None:
+        self._repository = repository
+        self._lifecycle = lifecycle
+        self._access = access
+
+    def methods(self) -> dict[str, Method]:
+        """The methods by the names of their RPCs."""
+        return {
+            "ModelConfig": self.model_config,
+            "ModelStatistics": self.model_statistics,
+            "RepositoryIndex": self.repository_index,
+            "RepositoryModelLoad": self.repository_model_load,
+            "RepositoryModelUnload": self.repository_model_unload,
+        }
+
+    async def model_config(self, request: pb.ModelConfigRequest, _call: Call) -> pb.ModelConfigResponse:
+        """A loaded model's configuration."""
+        return pb.ModelConfigResponse(config=model_config(self._repository.find(request.name, request.version)))
+
+    async def model_statistics(self, request: pb.ModelStatisticsRequest, _call: Call) -> pb.ModelStatisticsResponse:
+        """The statistics of one loaded model, or of all; they begin anew with each load."""
+        models = [self._repository.find(request.name, request.version)] if request.name else self._repository.served()
+        return pb.ModelStatisticsResponse(model_stats=map(model_statistics, models))
+
+    async def repository_index(self, request: pb.RepositoryIndexRequest, _call: Call) -> pb.RepositoryIndexResponse:
+        """The configured models and their states."""
+        _require_the_repository(request.repository_name)
+        return pb.RepositoryIndexResponse(
+            models=[
+                pb.RepositoryIndexResponse.ModelIndex(
+                    name=entry.name, version=VERSION, state=entry.state.value, reason=entry.reason
+                )
+                for entry in self._repository.index()
+                if entry.state is ModelState.READY or not request.ready
+            ]
+        )
+
+    async def repository_model_load(
+        self, request: pb.RepositoryModelLoadRequest, _call: Call
+    ) -> pb.RepositoryModelLoadResponse:
+        """Load a configured model from its folder, or load it again; answers when it can be called."""
+        self._require_change(f"loading model {request.model_name!r}", request.repository_name, request.parameters)
+        try:
+            await self._repository.load(request.model_name)
+        except ModelLoadError as error:
+            raise ModelLoadFailedError(str(error)) from error
+        return pb.RepositoryModelLoadResponse()
+
+    async def repository_model_unload(
+        self, request: pb.RepositoryModelUnloadRequest, _call: Call
+    ) -> pb.RepositoryModelUnloadResponse:
+        """Unload a model; answers when its calls in flight are answered and it is gone."""
+        parameters = {key: value for key, value in request.parameters.items() if key != _UNLOAD_DEPENDENTS}
+        self._require_change(f"unloading model {request.model_name!r}", request.repository_name, parameters)
+        await self._repository.unload(request.model_name)
+        return pb.RepositoryModelUnloadResponse()
+
+    def _require_change(
+        self, change: str, repository: str, parameters: Mapping[str, pb.ModelRepositoryParameter]
+    ) -> None:
+        self._access.require_changes_allowed(change)
+        _require_the_repository(repository)
+        if parameters:
+            raise UnsupportedError(
+                f"{change}: parameter {', '.join(sorted(parameters))} is not supported; a model is loaded from the"
+                " folder that the server's setting models names"
+            )
+        if self._lifecycle.state is State.DRAINING:
+            raise ServerDrainingError(f"{change} is refused: the server is shutting down")
+        if self._lifecycle.state is State.STARTING:
+            raise ModelNotReadyError(f"{change} is refused: the server still loads its models; try again")
+
+
+def _require_the_repository(name: str) -> None:
+    if name:
+        raise UnsupportedError(f"repository {name!r} is unknown: there is one, which has no name; leave it empty")
