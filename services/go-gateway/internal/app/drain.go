@@ -11,6 +11,13 @@ import (
 // `Connection: close` in their next answer, instead of losing a request that crosses the closing of the connection.
 const farewell = time.Second
 
+// Streams end this long before the drain cuts off whatever is left, so that they can say so: lastWords, or a share of
+// drain.timeout where that is less.
+const (
+	lastWordsShare = 10
+	lastWords      = time.Second
+)
+
 // drain announces the end, lets running calls finish for at most drain.timeout, and closes every port; the admin port is the
 // last, so that readiness and metrics can be read meanwhile.
 func (p *process) drain(ctx context.Context) {
@@ -24,6 +31,10 @@ func (p *process) drain(ctx context.Context) {
 	case <-time.After(min(farewell, p.drainTimeout/4)):
 	case <-ctx.Done():
 	}
+
+	cut, _ := ctx.Deadline()
+	end := time.AfterFunc(time.Until(cut)-min(lastWords, p.drainTimeout/lastWordsShare), p.endStreams)
+	defer end.Stop()
 
 	var group errgroup.Group
 	group.Go(func() error {

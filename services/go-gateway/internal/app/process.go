@@ -29,6 +29,7 @@ type process struct {
 	rest, admin  *http.Server
 	grpc         *grpc.Server
 	draining     *atomic.Bool
+	endStreams   func()
 	drainTimeout time.Duration
 	logger       *slog.Logger
 }
@@ -57,7 +58,7 @@ func open(ctx context.Context, settings config.Config, metrics *telemetry.Metric
 	service := administration.New(administration.Options{
 		Client: client, Pods: pods, Policy: policy, SharedMemory: settings.SharedMemory.Enabled, Logger: logger,
 	})
-	draining := new(atomic.Bool)
+	draining, ending := new(atomic.Bool), make(chan struct{})
 	return &process{
 		listeners: ports,
 		backend:   pods,
@@ -67,8 +68,17 @@ func open(ctx context.Context, settings config.Config, metrics *telemetry.Metric
 			Policy:          policy,
 			MaxRequestBytes: settings.Limits.MaxRequestBytes,
 			DefaultTimeout:  settings.Limits.DefaultTimeout,
-			Logger:          logger,
-			Metrics:         metrics.Calls("rest"),
+			Streaming: rest.Streaming{
+				FirstResponse:    settings.Streaming.FirstResponseTimeout,
+				BetweenResponses: settings.Streaming.ResponseTimeout,
+				Total:            settings.Streaming.TotalTimeout,
+				WriteTimeout:     settings.Streaming.WriteTimeout,
+				Heartbeat:        settings.Streaming.HeartbeatInterval,
+				Ending:           ending,
+				Metrics:          metrics.Streams(),
+			},
+			Logger:  logger,
+			Metrics: metrics.Calls("rest"),
 		})),
 		grpc: grpc.New(grpc.Options{ //nolint:contextcheck // as do these
 			Backend:         pods.Conn,
@@ -82,6 +92,7 @@ func open(ctx context.Context, settings config.Config, metrics *telemetry.Metric
 		}),
 		admin:        adminServer(draining, logger, metrics.Handler()),
 		draining:     draining,
+		endStreams:   func() { close(ending) },
 		drainTimeout: settings.Drain.Timeout,
 		logger:       logger,
 	}, nil

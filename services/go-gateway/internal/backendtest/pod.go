@@ -33,6 +33,8 @@ type Pod struct {
 
 	// Infer answers ModelInfer; nil echoes the request's id and names the pod in model_name.
 	Infer func(context.Context, *pb.ModelInferRequest) (*pb.ModelInferResponse, error)
+	// Stream answers ModelStreamInfer; nil echoes each request.
+	Stream func(pb.GRPCInferenceService_ModelStreamInferServer) error
 	// Administer answers the RPCs that the pod itself does not, by their names without the service's; nil: UNIMPLEMENTED.
 	Administer func(rpc string, request any) (any, error)
 	// Ready is what ServerReady answers.
@@ -176,8 +178,11 @@ func (p *Pod) Echo(request *pb.ModelInferRequest) *pb.ModelInferResponse {
 	return response
 }
 
-// ModelStreamInfer echoes each request; the model "broken" fails within the stream, as Triton does.
+// ModelStreamInfer answers as Stream says, or echoes each request; the model "broken" fails within the stream, as Triton does.
 func (p *Pod) ModelStreamInfer(stream pb.GRPCInferenceService_ModelStreamInferServer) error {
+	if p.Stream != nil {
+		return p.Stream(stream)
+	}
 	for {
 		request, err := stream.Recv()
 		if errors.Is(err, io.EOF) {

@@ -21,12 +21,13 @@ import (
 
 // Config is the whole file. README.md documents every key from here.
 type Config struct {
-	Listen  Listen  `yaml:"listen"`
-	Backend Backend `yaml:"backend"`
-	Limits  Limits  `yaml:"limits"`
-	Drain   Drain   `yaml:"drain"`
-	Log     Log     `yaml:"log"`
-	Models  []Model `yaml:"models"`
+	Listen    Listen    `yaml:"listen"`
+	Backend   Backend   `yaml:"backend"`
+	Limits    Limits    `yaml:"limits"`
+	Streaming Streaming `yaml:"streaming"`
+	Drain     Drain     `yaml:"drain"`
+	Log       Log       `yaml:"log"`
+	Models    []Model   `yaml:"models"`
 
 	Administration Administration `yaml:"administration"`
 	SharedMemory   SharedMemory   `yaml:"sharedMemory"`
@@ -52,6 +53,15 @@ type Backend struct {
 type Limits struct {
 	MaxRequestBytes int64         `yaml:"maxRequestBytes"`
 	DefaultTimeout  time.Duration `yaml:"defaultTimeout"`
+}
+
+// Streaming bounds the streams of generate_stream, and the heartbeats in them.
+type Streaming struct {
+	FirstResponseTimeout time.Duration `yaml:"firstResponseTimeout"`
+	ResponseTimeout      time.Duration `yaml:"responseTimeout"`
+	TotalTimeout         time.Duration `yaml:"totalTimeout"`
+	WriteTimeout         time.Duration `yaml:"writeTimeout"`
+	HeartbeatInterval    time.Duration `yaml:"heartbeatInterval"`
 }
 
 // Drain bounds how long running calls may take after SIGTERM.
@@ -99,8 +109,15 @@ func Default() Config {
 		Listen:  Listen{REST: "0.0.0.0:8000", GRPC: "0.0.0.0:8001", Admin: "0.0.0.0:8002"},
 		Backend: Backend{ResolveInterval: time.Second},
 		Limits:  Limits{MaxRequestBytes: 64 << 20, DefaultTimeout: time.Minute},
-		Drain:   Drain{Timeout: 25 * time.Second},
-		Log:     Log{Level: slog.LevelInfo},
+		Streaming: Streaming{
+			FirstResponseTimeout: time.Minute,
+			ResponseTimeout:      time.Minute,
+			TotalTimeout:         time.Hour,
+			WriteTimeout:         10 * time.Second,
+			HeartbeatInterval:    15 * time.Second,
+		},
+		Drain: Drain{Timeout: 25 * time.Second},
+		Log:   Log{Level: slog.LevelInfo},
 
 		Administration: Administration{Mode: ReadOnly},
 	}
@@ -160,6 +177,7 @@ func (c Config) validate() error {
 		c.Backend.validate(),
 		bounded("limits.maxRequestBytes", c.Limits.MaxRequestBytes, 1, maxMessageBytes),
 		bounded("limits.defaultTimeout", c.Limits.DefaultTimeout, time.Millisecond, 24*time.Hour),
+		c.Streaming.validate(),
 		bounded("drain.timeout", c.Drain.Timeout, 0, time.Hour),
 		validateModels(c.Models),
 		c.Administration.validate(),
@@ -172,6 +190,16 @@ func (c Config) validateSharedMemory() error {
 		return errors.New("sharedMemory.enabled: needs backend.sockets: callers, gateway and inference servers must be on one machine")
 	}
 	return nil
+}
+
+func (s Streaming) validate() error {
+	return errors.Join(
+		bounded("streaming.firstResponseTimeout", s.FirstResponseTimeout, time.Millisecond, 24*time.Hour),
+		bounded("streaming.responseTimeout", s.ResponseTimeout, time.Millisecond, 24*time.Hour),
+		bounded("streaming.totalTimeout", s.TotalTimeout, time.Millisecond, 24*time.Hour),
+		bounded("streaming.writeTimeout", s.WriteTimeout, 10*time.Millisecond, time.Hour),
+		bounded("streaming.heartbeatInterval", s.HeartbeatInterval, 10*time.Millisecond, time.Hour),
+	)
 }
 
 func (l Listen) validate() error {

@@ -22,6 +22,7 @@ backend:
   ports: [9001, 9011]
   resolveInterval: 500ms
 limits: {maxRequestBytes: 1024, defaultTimeout: 1m30s}
+streaming: {firstResponseTimeout: 1s, responseTimeout: 2s, totalTimeout: 3s, writeTimeout: 4s, heartbeatInterval: 5s}
 drain: {timeout: 5s}
 log: {level: debug}
 models:
@@ -46,8 +47,12 @@ administration:
 			Host: "digits-inference.default.svc.cluster.local", Ports: []int{9001, 9011}, ResolveInterval: 500 * time.Millisecond,
 		},
 		Limits: config.Limits{MaxRequestBytes: 1024, DefaultTimeout: 90 * time.Second},
-		Drain:  config.Drain{Timeout: 5 * time.Second},
-		Log:    config.Log{Level: slog.LevelDebug},
+		Streaming: config.Streaming{
+			FirstResponseTimeout: time.Second, ResponseTimeout: 2 * time.Second, TotalTimeout: 3 * time.Second,
+			WriteTimeout: 4 * time.Second, HeartbeatInterval: 5 * time.Second,
+		},
+		Drain: config.Drain{Timeout: 5 * time.Second},
+		Log:   config.Log{Level: slog.LevelDebug},
 		Models: []config.Model{
 			{Name: "digits", Batching: &config.Batching{MaxSize: 64, MaxDelay: 2 * time.Millisecond}}, {Name: "words"},
 		},
@@ -97,6 +102,8 @@ func TestParse_names_what_is_wrong(t *testing.T) {
 		"a negative limit":          {"backend: {host: a}\nlimits: {maxRequestBytes: -1}", "limits.maxRequestBytes"},
 		"a limit beyond gRPC's":     {"backend: {host: a}\nlimits: {maxRequestBytes: 4294967296}", "2147483647"},
 		"no default timeout":        {"backend: {host: a}\nlimits: {defaultTimeout: 0s}", "limits.defaultTimeout"},
+		"no heartbeat at all":       {"backend: {host: a}\nstreaming: {heartbeatInterval: 0s}", "streaming.heartbeatInterval: 0s is out of bounds; set it from 10ms to 1h0m0s"},
+		"an endless stream":         {"backend: {host: a}\nstreaming: {totalTimeout: 48h}", "streaming.totalTimeout"},
 		"an endless drain":          {"backend: {host: a}\ndrain: {timeout: 100h}", "drain.timeout"},
 		"a listener without a port": {"backend: {host: a}\nlisten: {rest: localhost}", "listen.rest"},
 		"an unknown log level":      {"backend: {host: a}\nlog: {level: loud}", "loud"},

@@ -64,10 +64,10 @@ func SplitBody(body []byte, length string) (text, tensors []byte, err error) {
 // DecodeRawRequest makes an infer request of a body that is nothing but the model's only input, for one row where rows vary;
 // the body of a BYTES input is its one element. That is what the value 0 of BinaryHeader announces, and it asks for every
 // output as binary data. The request's tensor is body itself.
-func DecodeRawRequest(body []byte, model *pb.ModelMetadataResponse, version string) (*pb.ModelInferRequest, error) {
+func DecodeRawRequest(body []byte, model *pb.ModelMetadataResponse, name, version string) (*pb.ModelInferRequest, error) {
 	if len(model.GetInputs()) != 1 {
 		return nil, apierr.New(apierr.InvalidRequest, "model %q has %d inputs; a body without JSON (%s: 0) can only be the input of a model that has one",
-			model.GetName(), len(model.GetInputs()), BinaryHeader)
+			name, len(model.GetInputs()), BinaryHeader)
 	}
 	input := model.GetInputs()[0]
 	kind, ok := datatypes[input.GetDatatype()]
@@ -89,7 +89,7 @@ func DecodeRawRequest(body []byte, model *pb.ModelMetadataResponse, version stri
 		return nil, apierr.New(apierr.InvalidTensor, "input %q: %w", input.GetName(), err)
 	}
 	return &pb.ModelInferRequest{
-		ModelName: model.GetName(), ModelVersion: version,
+		ModelName: name, ModelVersion: version,
 		Inputs:           []*pb.ModelInferRequest_InferInputTensor{{Name: input.GetName(), Datatype: input.GetDatatype(), Shape: shape}},
 		RawInputContents: [][]byte{raw},
 	}, nil

@@ -158,7 +158,7 @@ func TestRawRequestIsTheOnlyInput(t *testing.T) {
 		"an empty element of BYTES":    {"BYTES", []int64{1}, []int64{1}, "", "\x00\x00\x00\x00"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			request, err := DecodeRawRequest([]byte(test.body), modelOf(test.datatype, test.declared), "3")
+			request, err := DecodeRawRequest([]byte(test.body), modelOf(test.datatype, test.declared), "m", "3")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -189,7 +189,7 @@ func TestRawRequestThatDoesNotFitIsRefused(t *testing.T) {
 		"an unknown datatype":     {modelOf("FP8", []int64{1}), apierr.Internal, `the backend describes input "x" with an unknown datatype, "FP8"`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := DecodeRawRequest([]byte("123456789"), test.model, "")
+			_, err := DecodeRawRequest([]byte("123456789"), test.model, "m", "")
 			failedWith(t, err, test.code, test.want)
 		})
 	}

@@ -9,12 +9,9 @@ import (
 
 // readTensor reads the JSON data of one tensor, flat in row-major order or nested as the shape says, into raw form.
 func readTensor(s *scanner, name string, shape []int64) ([]byte, error) {
-	kind, ok := datatypes[name]
-	if !ok {
-		return nil, unknownDatatype(name)
-	}
-	if kind.read == nil {
-		return nil, fmt.Errorf("datatype %s has no JSON form; send it as binary data or call by gRPC", name)
+	kind, err := jsonDatatype(name)
+	if err != nil {
+		return nil, err
 	}
 	count, err := elements(shape)
 	if err != nil {
@@ -28,6 +25,18 @@ func readTensor(s *scanner, name string, shape []int64) ([]byte, error) {
 		return nil, within("data", err)
 	}
 	return reader.raw, nil
+}
+
+// jsonDatatype is the datatype of that name, which JSON can say.
+func jsonDatatype(name string) (datatype, error) {
+	kind, ok := datatypes[name]
+	if !ok {
+		return datatype{}, unknownDatatype(name)
+	}
+	if kind.read == nil {
+		return datatype{}, fmt.Errorf("datatype %s has no JSON form; send it as binary data or call by gRPC", name)
+	}
+	return kind, nil
 }
 
 func unknownDatatype(name string) error {

@@ -16,7 +16,11 @@ func (b *backend) ModelConfig(ctx context.Context, request *pb.ModelConfigReques
 	if err := served(ctx, request.GetName(), request.GetVersion()); err != nil {
 		return nil, err
 	}
-	return &pb.ModelConfigResponse{Config: &pb.ModelConfig{Name: request.GetName(), MaxBatchSize: 32}}, nil
+	config := &pb.ModelConfig{Name: request.GetName(), MaxBatchSize: 32}
+	if b.stream != nil {
+		config.ModelTransactionPolicy = &pb.ModelTransactionPolicy{Decoupled: true}
+	}
+	return &pb.ModelConfigResponse{Config: config}, nil
 }
 
 func (b *backend) ModelStatistics(ctx context.Context, request *pb.ModelStatisticsRequest) (*pb.ModelStatisticsResponse, error) {

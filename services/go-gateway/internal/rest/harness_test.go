@@ -34,6 +34,17 @@ type backend struct {
 	notReady bool
 	ready    func(context.Context)
 	infer    func(context.Context, *pb.ModelInferRequest) (*pb.ModelInferResponse, error)
+	// describe, if set, says what the model is; a model with a stream is decoupled.
+	describe func() *pb.ModelMetadataResponse
+	stream   func(*pb.ModelInferRequest, pb.GRPCInferenceService_ModelStreamInferServer) error
+}
+
+func (b *backend) ModelStreamInfer(stream pb.GRPCInferenceService_ModelStreamInferServer) error {
+	request, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	return b.stream(request, stream)
 }
 
 func (b *backend) ServerReady(ctx context.Context, _ *pb.ServerReadyRequest) (*pb.ServerReadyResponse, error) {
@@ -54,6 +65,9 @@ func (b *backend) ServerMetadata(context.Context, *pb.ServerMetadataRequest) (*p
 func (b *backend) ModelMetadata(ctx context.Context, request *pb.ModelMetadataRequest) (*pb.ModelMetadataResponse, error) {
 	if err := served(ctx, request.GetName(), request.GetVersion()); err != nil {
 		return nil, err
+	}
+	if b.describe != nil {
+		return b.describe(), nil
 	}
 	return &pb.ModelMetadataResponse{
 		Name: request.GetName(), Versions: []string{"1"}, Platform: "onnx",
@@ -107,6 +121,8 @@ type gateway struct {
 	mutex    sync.Mutex
 	observed chan observation
 	inFlight int
+	open     int
+	events   map[string]int
 	log      bytes.Buffer
 }
 
@@ -121,6 +137,24 @@ func (g *gateway) InFlight(delta int) {
 	g.mutex.Lock()
 	defer g.mutex.Unlock()
 	g.inFlight += delta
+}
+
+func (g *gateway) Open(delta int) {
+	g.mutex.Lock()
+	defer g.mutex.Unlock()
+	g.open += delta
+}
+
+func (g *gateway) FirstResponse(seconds float64) {
+	if seconds <= 0 {
+		panic("a response took no time")
+	}
+}
+
+func (g *gateway) Event(kind string) {
+	g.mutex.Lock()
+	defer g.mutex.Unlock()
+	g.events[kind]++
 }
 
 // Write takes the log's lines.
@@ -139,7 +173,7 @@ func (onePod) Status() []pods.Status { return nil }
 // newGateway starts a gateway in front of b, whose options change may alter.
 func newGateway(t *testing.T, b *backend, change func(*Options)) *gateway {
 	t.Helper()
-	g := &gateway{observed: make(chan observation, 100)}
+	g := &gateway{observed: make(chan observation, 100), events: map[string]int{}}
 	client := pb.NewGRPCInferenceServiceClient(connect(t, b))
 	options := Options{
 		Client: client,
@@ -148,8 +182,12 @@ func newGateway(t *testing.T, b *backend, change func(*Options)) *gateway {
 		}),
 		MaxRequestBytes: 1 << 16,
 		DefaultTimeout:  time.Minute,
-		Logger:          slog.New(slog.NewJSONHandler(g, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Metrics:         g,
+		Streaming: Streaming{
+			FirstResponse: time.Minute, BetweenResponses: time.Minute, Total: time.Hour,
+			WriteTimeout: time.Minute, Heartbeat: time.Minute, Metrics: g,
+		},
+		Logger:  slog.New(slog.NewJSONHandler(g, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Metrics: g,
 	}
 	if change != nil {
 		change(&options)

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"context"
 	"net/http"
 	"strconv"
 	"time"
@@ -18,27 +19,71 @@ func (s *server) infer(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	name, version, err := modelOf(r)
+	if err != nil {
+		return err
+	}
 	body, err := readBody(w, r, s.MaxRequestBytes, limit.at)
 	if err != nil {
 		return err
 	}
-	request, binary, err := s.inferRequest(r, limit, body)
+	header := r.Header.Get(oip.BinaryHeader)
+	text, tensors, err := oip.SplitBody(body, header)
 	if err != nil {
 		return err
 	}
-	// Raw tensors can be larger than their text: "0," becomes eight bytes of FP64.
-	if size := int64(proto.Size(request)); size > s.MaxRequestBytes {
-		return tooLarge(size, s.MaxRequestBytes)
+	if header != "" && len(text) == 0 {
+		return s.inferRaw(w, r, tensors, limit)
+	}
+	request, binary, err := oip.DecodeInferRequest(text, tensors, name, version)
+	if err != nil {
+		return err
 	}
 	if limit, err = limit.with(request, arrival); err != nil {
 		return err
 	}
 	ctx, cancel := limit.context(r)
 	defer cancel()
-	response, err := call(ctx, s.Client.ModelInfer, request)
+	response, err := s.compute(ctx, request)
 	if err != nil {
 		return err
 	}
+	return answerTensors(w, r, response, binary)
+}
+
+// inferRaw is infer for a body that is the model's only input.
+func (s *server) inferRaw(w http.ResponseWriter, r *http.Request, input []byte, limit deadline) error {
+	name, version, err := modelOf(r)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := limit.context(r)
+	defer cancel()
+	var response *pb.ModelInferResponse
+	err = s.described(ctx, name, version, func(known model) error {
+		request, err := oip.DecodeRawRequest(input, known.metadata, name, version)
+		if err != nil {
+			return err
+		}
+		response, err = s.compute(ctx, request)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return answerTensors(w, r, response, oip.AllBinary)
+}
+
+// compute has a backend answer a request.
+func (s *server) compute(ctx context.Context, request *pb.ModelInferRequest) (*pb.ModelInferResponse, error) {
+	// Raw tensors can be larger than their text: "0," becomes eight bytes of FP64.
+	if size := int64(proto.Size(request)); size > s.MaxRequestBytes {
+		return nil, tooLarge(size, s.MaxRequestBytes)
+	}
+	return call(ctx, s.Client.ModelInfer, request)
+}
+
+func answerTensors(w http.ResponseWriter, r *http.Request, response *pb.ModelInferResponse, binary oip.BinaryOutputs) error {
 	text, tensors, err := oip.AppendInferResponse(nil, response, binary)
 	if err != nil {
 		return err
@@ -48,28 +93,4 @@ func (s *server) infer(w http.ResponseWriter, r *http.Request) error {
 		return answerAccepted(w, r, "application/octet-stream", text, tensors...)
 	}
 	return answerAccepted(w, r, "application/json", text)
-}
-
-// inferRequest reads a body whose JSON is as long as a header says. One without any is the model's only input.
-func (s *server) inferRequest(r *http.Request, limit deadline, body []byte) (*pb.ModelInferRequest, oip.BinaryOutputs, error) {
-	name, version, err := modelOf(r)
-	if err != nil {
-		return nil, oip.BinaryOutputs{}, err
-	}
-	header := r.Header.Get(oip.BinaryHeader)
-	text, tensors, err := oip.SplitBody(body, header)
-	if err != nil {
-		return nil, oip.BinaryOutputs{}, err
-	}
-	if header == "" || len(text) > 0 {
-		return oip.DecodeInferRequest(text, tensors, name, version)
-	}
-	ctx, cancel := limit.context(r)
-	defer cancel()
-	model, err := call(ctx, s.Client.ModelMetadata, &pb.ModelMetadataRequest{Name: name, Version: version})
-	if err != nil {
-		return nil, oip.BinaryOutputs{}, err
-	}
-	request, err := oip.DecodeRawRequest(tensors, model, version)
-	return request, oip.AllBinary, err
 }

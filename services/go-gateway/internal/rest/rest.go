@@ -34,6 +34,7 @@ type Options struct {
 	MaxRequestBytes int64
 	// DefaultTimeout is the deadline of a call whose caller names none.
 	DefaultTimeout time.Duration
+	Streaming      Streaming
 	Logger         *slog.Logger
 	Metrics        Metrics
 }
@@ -51,6 +52,7 @@ const unmatchedRoute = "unmatched"
 
 type server struct {
 	Options
+	models *models
 }
 
 // route is one way to call the server; its path is a pattern of http.ServeMux.
@@ -74,6 +76,10 @@ func (s *server) routes() []route {
 		route{access.Health, http.MethodGet, version + "/ready", s.ofModel(s.modelReady)},
 		route{access.Inference, http.MethodPost, model + "/infer", s.infer},
 		route{access.Inference, http.MethodPost, version + "/infer", s.infer},
+		route{access.Inference, http.MethodPost, model + "/generate", s.generate},
+		route{access.Inference, http.MethodPost, version + "/generate", s.generate},
+		route{access.Inference, http.MethodPost, model + "/generate_stream", s.generateStream},
+		route{access.Inference, http.MethodPost, version + "/generate_stream", s.generateStream},
 	)
 }
 
@@ -113,7 +119,7 @@ func (s *server) administrativeRoutes() []route {
 
 // New makes the handler of the REST port.
 func New(options Options) http.Handler {
-	s := &server{options}
+	s := &server{options, newModels(options.Client)}
 	paths := map[string]methods{}
 	for _, route := range s.routes() {
 		if paths[route.path] == nil {

@@ -26,6 +26,7 @@ type Metrics struct {
 	inFlight *prometheus.GaugeVec
 	lookups  *prometheus.CounterVec
 	retries  *prometheus.CounterVec
+	streams  *Streams
 }
 
 // NewMetrics registers the metrics in a registry of their own, with those of the Go runtime and the process.
@@ -52,6 +53,7 @@ func NewMetrics(version string) *Metrics {
 			Namespace: namespace, Name: "retries_total", Help: "Calls sent a second time, by why they certainly had not run: unprocessed, not_connected or draining.",
 		}, []string{"reason"}),
 	}
+	m.streams = newStreams(m.registry)
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Namespace: namespace, Name: "build_info", Help: "1, labelled with the version.",
 		ConstLabels: prometheus.Labels{"version": version},
