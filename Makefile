@@ -19,6 +19,7 @@ export ORT_DISABLE_TELEMETRY := 1
 PACKAGES := operator platform services/python-inference
 GO_MODULES := services/go-gateway platform/addons/device-plugin bench/loadgen
 PLATFORM := $(PY) -m polyglot_platform
+ENVIRONMENTS := platform/environments
 ON := $(if $(BARE),--bare)
 REPORTS := $(ROOT)/out/reports
 
@@ -82,8 +83,10 @@ lock:  ## Resolve all dependencies again and write the lock files
 	for package in operator services/python-inference; do \
 	  $(LOCK) $$package/pyproject.toml -c requirements.lock -o $$package/requirements.lock; \
 	done
-	$(LOCK) --no-deps --group pyproject.toml:triton -o tests/conformance/locks/triton.lock
-	for peer in mlserver kserve; do $(LOCK) --group pyproject.toml:$$peer -o tests/conformance/locks/$$peer.lock; done
+	for name in triton orientation; do $(LOCK) --no-deps --group pyproject.toml:$$name -o $(ENVIRONMENTS)/$$name.lock; done
+	for name in mlserver kserve litserve bentoml ray fastapi grpc-aio; do \
+	  $(LOCK) --group pyproject.toml:$$name -o $(ENVIRONMENTS)/$$name.lock; \
+	done
 
 .PHONY: .bin/polyglot-gateway
 .bin/polyglot-gateway:
@@ -134,9 +137,15 @@ test-cluster: install  ## Everything on the kind cluster
 	pytest tests/e2e --junitxml=$(REPORTS)/cluster-all.xml
 
 ##@ Benchmarks
-.PHONY: bench-first-light
+.PHONY: bench-first-light bench-rivals bench-tools
 bench-first-light: install  ## Throughput, latency and CPU per request of examples/digits, with and without mesh
 	$(PY) -m bench.first_light.run
+
+bench-rivals: bench-tools  ## Speed beside eight other model servers, as local processes; QUICK=1, PEERS="NAME …", ROUNDS=N
+	$(PY) -m bench.rivals.run $(if $(QUICK),--quick) $(if $(PEERS),--peers $(PEERS)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+bench-tools: venv  ## Install the load generator h2load
+	$(PLATFORM) bench-tools
 
 .PHONY: help
 help:  ## List all targets

@@ -4,11 +4,12 @@ import argparse
 import errno
 import fcntl
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from polyglot_platform import engine, kind_config, tools
+from polyglot_platform import debian, engine, kind_config, tools
 from polyglot_platform.addons import AddonImages, Addons, built_images, upstream_images
 from polyglot_platform.cluster import Cluster, ClusterName
 from polyglot_platform.errors import PlatformError
@@ -58,6 +59,12 @@ class Platform:
 def install_tools(platform: Platform) -> None:
     """Build the command-line tools and link them into .bin."""
     tools.link(platform.places, platform.progress, platform.workshop)
+
+
+def install_bench_tools(platform: Platform) -> None:
+    """Install h2load, the load generator of `make bench-rivals`, from Debian where it is missing."""
+    if not shutil.which("h2load"):
+        debian.install_on_host("nghttp2-client", platform.places.log("bench-tools"))
 
 
 def cluster_up(platform: Platform) -> None:
@@ -128,6 +135,7 @@ def status(platform: Platform) -> None:
 
 COMMANDS: Mapping[str, Callable[[Platform], None]] = {
     "tools": install_tools,
+    "bench-tools": install_bench_tools,
     "cluster": cluster_up,
     "cluster-down": cluster_down,
     "images": project_images,

@@ -20,8 +20,8 @@ import tritonclient.http.aio
 from tritonclient.grpc import service_pb2_grpc
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
+from polyglot_platform.environments import environment
 from tests.conformance import suite
-from tests.conformance.environments import environment
 from tests.conformance.suite import AIO_GRPC, AIO_HTTP, GRPC, HTTP, JSON, KSERVE_REST
 from tests.http import Reply, call
 

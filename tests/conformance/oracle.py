@@ -2,45 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import sysconfig
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import tritonclient.grpc
 
+from polyglot_platform.triton import Triton
 from tests.component.processes import free_port, running, wait_for
-from tests.conformance.environments import Environment
 from tests.conformance.models.definitions import LOADED_ON_DEMAND
 from tests.conformance.targets import ADMIN_HEADER, Instance, eventually, in_background, lay_out
 
-STUB = "triton_python_backend_stub"
-
 
 class TritonServer:
-    """`tritonserver` with a model folder and explicit model control.
-
-    The wheel is PyTriton's; its own launcher is not used, since it locks the administrative calls.
-    """
+    """`tritonserver` with a model folder and explicit model control."""
 
     name = "triton"
 
-    def __init__(self, environment: Environment) -> None:
-        self._server = environment.packages / "pytriton" / "tritonserver"
-        # The stub takes the first python3 of PATH for its own, and that one's numpy. With numpy 2, which it was not
-        # built for, it does not fail: it corrupts tensors.
-        self._variables = {
-            "PATH": f"{environment.python.parent}{os.pathsep}{os.environ['PATH']}",
-            "LD_LIBRARY_PATH": _library_folder(),
-        }
-
-    @staticmethod
-    def complete(packages: Path) -> None:
-        """Put the stub for this Python to where Triton's Python backend looks for it."""
-        version = sysconfig.get_python_version()
-        backend = packages / "pytriton" / "tritonserver" / "backends" / "python"
-        (backend / STUB).hardlink_to(packages / "pytriton" / "tritonserver" / "python_backend_stubs" / version / STUB)
+    def __init__(self, triton: Triton) -> None:
+        self._triton = triton
 
     @contextmanager
     def launch(self, folder: Path, models: Sequence[str]) -> Iterator[Instance]:
@@ -50,10 +30,8 @@ class TritonServer:
         rest, grpc, metrics = free_port(), free_port(), free_port()
         restriction = f"logging:{'='.join(ADMIN_HEADER)}"
         command = [
-            str(self._server / "bin" / "tritonserver"),
+            *self._triton.command,
             f"--model-repository={folder}",
-            f"--backend-directory={self._server / 'backends'}",
-            f"--cache-directory={self._server / 'caches'}",
             "--model-control-mode=explicit",
             *(f"--load-model={name}" for name in models),
             *(f"--{port}-address=127.0.0.1" for port in ("http", "grpc", "metrics")),
@@ -64,7 +42,7 @@ class TritonServer:
             f"--grpc-restricted-protocol={restriction}",
             "--exit-timeout-secs=10",
         ]
-        with running(command, folder / "triton.log", self._variables) as process:
+        with running(command, folder / "triton.log", self._triton.variables) as process:
             wait_for(process, f"http://127.0.0.1:{rest}/v2/health/ready")
             yield Instance(self, folder, f"127.0.0.1:{rest}", f"127.0.0.1:{grpc}", [process])
 
@@ -81,13 +59,3 @@ class TritonServer:
                 "the repository says LOADING",
             )
             yield instance
-
-
-def _library_folder() -> str:
-    """Return where the shared libpython is that Triton's stub is linked to."""
-    folder, library = sysconfig.get_config_vars("LIBDIR", "INSTSONAME")
-    if not Path(folder, library).exists() or ".so" not in library:
-        raise FileNotFoundError(
-            f"{library} is no shared library in {folder}: Triton's Python backend needs a shared libpython"
-        )
-    return str(folder)

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from polyglot_platform.environments import Environment
 from tests.component.processes import free_port, running, wait_for, wait_until
-from tests.conformance.environments import Environment
 from tests.conformance.models.definitions import DEFINITIONS
 from tests.conformance.targets import Instance, lay_out, reached
 

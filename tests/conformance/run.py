@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from polyglot_platform.environments import environment
+from polyglot_platform.triton import Triton
 from tests.component.processes import ROOT, build_gateway
 from tests.conformance import checks
-from tests.conformance.environments import environment
 from tests.conformance.expectations import expected_of, read, surprise, unused
 from tests.conformance.oracle import TritonServer
 from tests.conformance.page import Outcome, conformance_page
@@ -29,7 +30,7 @@ JUDGED = ("gateway", "server", "triton")
 TARGETS: dict[str, Callable[[Path], Target]] = {
     "gateway": lambda scratch: Polyglot("gateway", build_gateway(scratch)),
     "server": lambda _: Polyglot("server", None),
-    "triton": lambda _: TritonServer(environment("triton", TritonServer.complete)),
+    "triton": lambda _: TritonServer(Triton.installed()),
     "mlserver": lambda _: MLServer(environment("mlserver")),
     "kserve": lambda _: KServe(environment("kserve")),
 }

@@ -1,4 +1,4 @@
-"""Python environments of foreign servers and clients, from lock files, cached by content outside of the checkout."""
+"""Python environments of foreign servers, clients and models, from lock files, cached outside of the checkout."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from polyglot_platform.digest import digest
 from polyglot_platform.places import Places
 from polyglot_platform.store import ArtifactStore
 
-LOCKS = Path(__file__).parent / "locks"
-CACHE_LIMIT = 4 * 2**30
+CACHE_LIMIT = 6 * 2**30
 """Bytes of environments to keep."""
 
 _QUIETLY = ("--quiet", "--relocatable", "--allow-existing")
@@ -40,12 +39,13 @@ class Environment:
 
 
 def environment(name: str, complete: Callable[[Path], None] | None = None) -> Environment:
-    """Return the environment of locks/NAME.lock, installed now unless the cache has it.
+    """Return the environment of platform/environments/NAME.lock, installed now unless the cache has it.
 
     `complete` adds to its packages what pip can't. Raises CalledProcessError when the installation fails.
     """
-    lock = LOCKS / f"{name}.lock"
-    store = ArtifactStore(Places.of(os.environ).cache / "environments")
+    places = Places.of(os.environ)
+    lock = places.platform / "environments" / f"{name}.lock"
+    store = ArtifactStore(places.cache / "environments")
     key = digest(lock.read_text(), sys.version)
     found = store.find(name, key)
     if found is None:
@@ -58,5 +58,6 @@ def environment(name: str, complete: Callable[[Path], None] | None = None) -> En
                 complete(made.packages)
         store.evict(CACHE_LIMIT)
         found = store.find(name, key)
-    assert found is not None, "the store lost what was just built"
+    if found is None:
+        raise FileNotFoundError(f"{name}-{key} was just built and is gone; is another process emptying the cache?")
     return Environment(found)

@@ -1,0 +1,149 @@
+"""docs/benchmarks.md from the raw results of a run: `python -m bench.rivals.page RESULTS.json` writes it anew."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bench.rivals import plots
+from bench.rivals.results import Results
+from bench.rivals.statistics import Cell, best, cells
+from bench.rivals.targets import Verdict, verdicts
+from bench.rivals.wire import BINARY, GRPC, REST, STREAM
+from bench.rivals.workloads import ROOT
+
+PAGE = ROOT / "docs" / "benchmarks.md"
+PROTOCOLS = (REST, BINARY, GRPC, STREAM)
+COLUMNS = (
+    "server", "configuration", "clients", "calls/s", "rounds", "p50 ms", "p99 ms", "CPU µs/call", "PSS MiB", "errors",
+)  # fmt: skip
+#: A machine that was busier than this share of its CPUs before the run began was not quiet.
+QUIET_LOAD = 0.25
+
+
+def write(results: Results, raw: Path) -> None:
+    """Write the page and its plots."""
+    found = best(cells(results.measurements))
+    pictures = plots.write(results, found, PAGE.parent / "benchmarks")
+    PAGE.write_text("\n".join(_lines(results, raw, pictures)) + "\n")
+
+
+def table(results: Results) -> str:
+    """Return the verdicts and all tables, without the words around them."""
+    return "\n".join([*_verdict_lines(list(_judged(results))), *_table_lines(results), *_failure_lines(results)])
+
+
+def _lines(results: Results, raw: Path, pictures: Sequence[Path]) -> Iterator[str]:
+    machine = results.machine
+    kind = "quick run: identity only, one round" if results.quick else f"{results.rounds} rounds"
+    yield "# Benchmarks"
+    yield ""
+    yield "Written by `make bench-rivals`; don't edit. How it measures and how to read it: [bench](../bench/README.md)."
+    yield ""
+    yield f"- {results.date}, commit `{results.commit}`; {kind}, {results.seconds:g} s each."
+    yield (
+        f"- {machine['cpus']} CPUs ({machine['cpu']}), {machine['memoryGiB']} GiB, Linux {machine['kernel']},"
+        f" Python {machine['python']}. Load generator and servers share the CPUs."
+    )
+    before, after = results.load_averages
+    yield f"- Load average {before:.1f} before the run, {after:.1f} after it. {_noise(results)}"
+    yield f"- Raw numbers: [`{raw.relative_to(ROOT)}`](../{raw.relative_to(ROOT)})."
+    yield ""
+    yield "## Targets"
+    yield ""
+    yield "Identity, FP32[1,16], 32 clients where nothing else is said; ratios within the run."
+    yield ""
+    yield from _verdict_lines(list(_judged(results)))
+    yield ""
+    for picture in pictures:
+        yield f"![{picture.stem.replace('-', ' ')}]({picture.parent.name}/{picture.name})"
+        yield ""
+    yield "## Servers"
+    yield ""
+    yield "Each counts at the best of the configurations that it has here; the tables name it."
+    yield ""
+    yield "| server | version | configurations |"
+    yield "|---|---|---|"
+    for peer in results.peers:
+        yield f"| {peer['title']} (`{peer['name']}`) | {peer['version']} | {peer['note']} |"
+    yield from _table_lines(results)
+    yield from _failure_lines(results)
+
+
+def _noise(results: Results) -> str:
+    if results.load_averages[0] <= QUIET_LOAD * results.machine["cpus"]:
+        return "The machine was quiet."
+    return "**The machine was busy with other work: compare rows by CPU per call; the latencies are not to be quoted.**"
+
+
+def _judged(results: Results) -> Iterator[Verdict]:
+    found = cells(results.measurements)
+    return verdicts(best(found), found)
+
+
+def _verdict_lines(judged: Sequence[Verdict]) -> Iterator[str]:
+    yield "| target | bound | found | verdict |"
+    yield "|---|---|---|---|"
+    words = {True: "held", False: "**missed**", None: "not judged"}
+    for verdict in judged:
+        yield f"| {verdict.target} | {verdict.bound} | {verdict.found} | {words[verdict.held]} |"
+
+
+def _table_lines(results: Results) -> Iterator[str]:
+    chosen = list(best(cells(results.measurements)).values())
+    titles = {peer["name"]: peer["title"] for peer in results.peers}
+    for workload, title in results.workloads.items():
+        for protocol in PROTOCOLS:
+            rows = [cell for cell in chosen if (cell.key.workload, cell.key.protocol) == (workload, protocol)]
+            if rows:
+                yield from ("", f"## {title}: {protocol}", "")
+                yield f"| {' | '.join(COLUMNS)} |"
+                yield "|---|---|---:|---:|---|---:|---:|---|---:|---:|"
+                rows.sort(key=lambda cell: (cell.key.clients, -cell.per_second))
+                yield from (_row(cell, titles[cell.key.peer]) for cell in rows)
+
+
+def _row(cell: Cell, title: str) -> str:
+    cpu = f"{cell.cpu_total:.0f}"
+    if len(cell.cpu) > 1:
+        cpu += f" ({', '.join(f'{role} {used:.0f}' for role, used in cell.cpu.items())})"
+    rate = f"{cell.per_second:.0f}"
+    if cell.messages > 1:
+        rate += f" of {cell.messages} messages"
+    spread = f"{cell.spread[0]:.0f} to {cell.spread[1]:.0f}"
+    columns = [
+        title, cell.variant, str(cell.key.clients), rate, spread, f"{cell.p50:.2f}", f"{cell.p99:.2f}", cpu,
+        f"{cell.proportional / 2**20:.0f}", str(cell.errors),
+    ]  # fmt: skip
+    return f"| {' | '.join(columns)} |"
+
+
+def _failure_lines(results: Results) -> Iterator[str]:
+    if not results.failures:
+        return
+    yield from ("", "## What failed", "")
+    yield "Their cells are missing above. The raw results have the ends of the servers' logs."
+    yield ""
+    yield "| server | configuration | workload | protocol | why |"
+    yield "|---|---|---|---|---|"
+    # The same failure in another round tells nothing new.
+    rows = {(each.peer, each.variant, each.workload, each.protocol): each for each in results.failures}
+    for each in rows.values():
+        why = each.why.splitlines()[0].replace("|", "\\|")[:200]
+        yield f"| {each.peer} | {each.variant} | {each.workload} | {each.protocol or 'did not start'} | {why} |"
+
+
+def main() -> int:
+    """Write the page of a file of results."""
+    if len(sys.argv) != 2:
+        print("usage: python -m bench.rivals.page bench/results/FILE.json", file=sys.stderr)
+        return 2
+    raw = Path(sys.argv[1]).resolve()
+    write(Results.read(raw), raw)
+    print(f"wrote {PAGE.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

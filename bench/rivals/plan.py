@@ -1,0 +1,69 @@
+"""What one run measures, and how long that takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.rivals.measure import Timing
+from bench.rivals.peers.base import Peer, Variant
+from bench.rivals.wire import BINARY, GRPC, REST, STREAM
+from bench.rivals.workloads import LARGE, WORKLOADS
+
+ALL_CLIENTS = (1, 8, 32, 128)
+#: Clients of the runs that only a target asks for: 64 KiB tensors and streams.
+TARGET_CLIENTS = (32,)
+STREAM_CLIENTS = (8,)
+#: What a start takes on average, and each measurement beside its own time.
+START_SECONDS, REST_SECONDS = 5.0, 0.6
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run: its workloads with the clients of each protocol, and its rounds, in which every server has its turn."""
+
+    quick: bool
+    rounds: int
+    timing: Timing
+    workloads: Mapping[str, Mapping[str, tuple[int, ...]]]
+
+    def turns(self, peers: Sequence[Peer]) -> Iterator[tuple[int, str, Peer, Variant]]:
+        """Give what is started, one after the other: A B A B, so that a slow minute meets them all."""
+        for number in range(1, self.rounds + 1):
+            for workload in self.workloads:
+                for peer in peers:
+                    for variant in peer.variants:
+                        speaks = set(peer.protocols) & set(self.workloads[workload])
+                        if speaks and (not self.quick or variant in quick_variants(peer)):
+                            yield number, workload, peer, variant
+
+    def seconds(self, peers: Sequence[Peer]) -> float:
+        """Return about how long the run takes."""
+        each = self.timing.warm_up + self.timing.seconds + REST_SECONDS
+        total = 0.0
+        for _, workload, peer, _ in self.turns(peers):
+            wanted = self.workloads[workload]
+            cells = sum(len(wanted.get(protocol, ())) for protocol in peer.protocols)
+            total += START_SECONDS + each * cells
+        return total
+
+
+def quick_variants(peer: Peer) -> list[Variant]:
+    """Return one variant for each number of workers: the one with batching where there are two."""
+    chosen = {variant.workers: variant for variant in peer.variants}
+    return list(chosen.values())
+
+
+def quick() -> Plan:
+    """Return a run of a few minutes: the identity alone, one round."""
+    clients = dict.fromkeys((REST, BINARY, GRPC), (1, 32))
+    return Plan(True, 1, Timing(0.4, 1.5), {"identity": clients})
+
+
+def full() -> Plan:
+    """Return the run whose table is published."""
+    clients = dict.fromkeys((REST, BINARY, GRPC), ALL_CLIENTS)
+    workloads: dict[str, Mapping[str, tuple[int, ...]]] = dict.fromkeys(WORKLOADS, clients)
+    workloads["identity"] = clients | {STREAM: STREAM_CLIENTS}
+    workloads[LARGE] = {GRPC: TARGET_CLIENTS}
+    return Plan(False, 2, Timing(0.5, 2.5), workloads)

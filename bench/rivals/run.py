@@ -1,0 +1,147 @@
+"""`make bench-rivals`: this project beside other servers for models, on this machine, in one session.
+
+Every server is verified before it is measured; load goes to 127.0.0.1 only. Writes the raw results to bench/results
+and, after a run over all servers, docs/benchmarks.md. What can't be started or answers wrongly is reported, never left
+out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bench.first_light.command import BenchError
+from bench.rivals import h2load, page, plan
+from bench.rivals.measure import Failure, Measurement, measure
+from bench.rivals.peers import foreign, polyglot
+from bench.rivals.peers.base import Peer
+from bench.rivals.processes import load_average
+from bench.rivals.results import Results, commit, machine, now
+from bench.rivals.workloads import LARGE, ROOT, WORKLOADS, Workload, identity
+
+
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="identity only, 1 and 32 clients, one round")
+    parser.add_argument("--rounds", type=int, help="how often each server has its turn (default: 2, or 1 if quick)")
+    parser.add_argument("--workloads", nargs="+", choices=[*WORKLOADS, LARGE], help="default: all")
+    parser.add_argument("--peers", nargs="+", metavar="NAME", help="only these servers; the page is left as it is")
+    return parser.parse_args(words)
+
+
+def planned(options: argparse.Namespace) -> plan.Plan:
+    """Return the run that the command line asks for."""
+    chosen = plan.quick() if options.quick else plan.full()
+    if options.rounds:
+        chosen = replace(chosen, rounds=options.rounds)
+    if options.workloads:
+        unknown = set(options.workloads) - set(chosen.workloads)
+        if unknown:
+            raise BenchError(f"a quick run has no {', '.join(sorted(unknown))}; leave --quick")
+        chosen = replace(chosen, workloads={name: chosen.workloads[name] for name in options.workloads})
+    return chosen
+
+
+def chosen_peers(all_peers: Sequence[Peer], names: Sequence[str] | None) -> list[Peer]:
+    """Return the servers by name; all without any.
+
+    Raises
+    ------
+    BenchError
+        There is none of a name.
+    """
+    known = {peer.name: peer for peer in all_peers}
+    unknown = [name for name in names or [] if name not in known]
+    if unknown:
+        raise BenchError(f"no server is called {', '.join(unknown)}; choose from {', '.join(known)}")
+    return [known[name] for name in names or known]
+
+
+def workload(name: str) -> Workload:
+    """Return a workload by name."""
+    return identity(16384, LARGE) if name == LARGE else WORKLOADS[name]()
+
+
+def execute(chosen: plan.Plan, peers: Sequence[Peer]) -> Results:
+    """Measure everything and say how it goes."""
+    workloads = {name: workload(name) for name in chosen.workloads}
+    measurements: list[Measurement] = []
+    failures: list[Failure] = []
+    begun, before = now(), load_average()
+    for number, name, peer, variant in chosen.turns(peers):
+        with tempfile.TemporaryDirectory(prefix="rivals-") as scratch:
+            for found in measure(
+                peer,
+                variant,
+                workloads[name],
+                wanted=chosen.workloads[name],
+                timing=chosen.timing,
+                number=number,
+                folder=Path(scratch),
+            ):
+                if isinstance(found, Measurement):
+                    measurements.append(found)
+                else:
+                    failures.append(found)
+                print(_progress(found), flush=True)
+    return Results(
+        begun,
+        commit(),
+        chosen.quick,
+        chosen.rounds,
+        chosen.timing.seconds,
+        machine(),
+        [before, load_average()],
+        [{"name": peer.name, "title": peer.title, "version": peer.version, "note": peer.note} for peer in peers],
+        {name: each.title for name, each in workloads.items()},
+        measurements,
+        failures,
+    )
+
+
+def _progress(found: Measurement | Failure) -> str:
+    where = f"{found.peer}, {found.variant}, {found.workload}, {found.protocol or 'start'}"
+    if isinstance(found, Failure):
+        return f"FAILED {where}: {found.why.splitlines()[0]}"
+    load, cpu = found.load, sum(found.cpu.values())
+    return (
+        f"{where}, {found.clients} clients: {load.per_second:.0f}/s, p50 {load.p50:.2f} ms, p99 {load.p99:.2f} ms,"
+        f" {cpu:.0f} µs CPU, {load.errors} errors"
+    )
+
+
+def main() -> int:
+    """Measure, print, and write the results."""
+    options = arguments()
+    chosen = planned(options)
+    print(h2load.check())
+    with tempfile.TemporaryDirectory(prefix="rivals-") as scratch:
+        peers = chosen_peers([*polyglot.peers(Path(scratch), commit()), *foreign.PEERS], options.peers)
+        versions = {peer.name: peer.version for peer in peers}  # which installs what is missing
+        print(", ".join(f"{name} {version}" for name, version in versions.items()))
+        estimate = chosen.seconds(peers)
+        print(f"about {estimate / 60:.0f} minutes; load average {load_average():.1f}", flush=True)
+        began = time.monotonic()
+        results = execute(chosen, peers)
+    print(f"took {(time.monotonic() - began) / 60:.1f} minutes")
+    raw = results.write()
+    print(page.table(results))
+    print(f"raw numbers: {raw.relative_to(ROOT)}")
+    if not options.peers and not options.workloads:
+        page.write(results, raw)
+        print(f"page: {page.PAGE.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except BenchError as failure:
+        print(f"bench failed: {failure}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,276 @@
+"""The comparison's own arithmetic, formats and words; what it measures is not asserted anywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.first_light.command import BenchError
+from bench.rivals import h2load, page, plan, processes, wire
+from bench.rivals.h2load import Aim, Load
+from bench.rivals.measure import Failure, Measurement
+from bench.rivals.peers import foreign
+from bench.rivals.peers.base import ONE, TWO, Variant
+from bench.rivals.results import Results
+from bench.rivals.run import arguments, chosen_peers, planned
+from bench.rivals.statistics import Key, best, cells
+from bench.rivals.targets import FIVE, verdicts
+from bench.rivals.wire import GRPC, REST, STREAM
+from bench.rivals.workloads import LARGE, WrongAnswerError, identity
+
+PRINTED = """\
+finished in 2.00s, 1.50 req/s, 1.1KB/s
+requests: 4 total, 8 started, 4 done, 3 succeeded, 1 failed, 0 errored, 0 timeout
+status codes: 3 2xx, 0 3xx, 0 4xx, 1 5xx
+traffic: 2.01KB (2060) total, 300B (300) headers (space savings 0.00%), 300B (300) data
+"""
+LOG = "1000000\t200\t4000\n1000000\t200\t1000\n1500000\t503\t9000\n2000000\t200\t2000\n"
+
+
+def measured(
+    peer: str, rate: float, *, p50: float = 4.0, cpu: float = 100.0, number: int = 1, **others: Any
+) -> Measurement:
+    """Return a measurement of the identity over REST by 32 clients."""
+    load = Load(requests=100, errors=0, per_second=rate, p50=p50, p90=p50 * 2, p99=p50 * 3, longest=p50 * 4)
+    cell = {"variant": "1 worker", "workers": 1, "workload": "identity", "protocol": REST, "clients": 32}
+    fields: dict[str, Any] = {**cell, "messages": 1, "resident": 2**20, "proportional": 2**20, **others}
+    return Measurement(peer=peer, round=number, load=load, cpu={"server": cpu}, **fields)
+
+
+def everybody() -> list[Measurement]:
+    """Return a run in which every target holds, each by a little."""
+    five = {peer: 1000.0 + at for at, peer in enumerate(FIVE)}
+    rates = {**five, "triton": 2000, "fastapi": 4000, "unbatched": 2000, "polyglot": 6100}
+    found = [measured(peer, rate, p50=10) for peer, rate in rates.items() if peer != "polyglot"]
+    found.append(measured("polyglot", 6100, p50=4.9))
+    found += [measured(peer, 100, p50=1, clients=1) for peer in FIVE]
+    found.append(measured("polyglot", 100, p50=1.14, clients=1))
+    for protocol, clients, workload in ((GRPC, 32, "identity"), (STREAM, 8, "identity"), (GRPC, 32, LARGE)):
+        at: dict[str, Any] = {"protocol": protocol, "clients": clients, "workload": workload}
+        found += [measured(peer, 500, cpu=100, **at) for peer in ("server", "grpc-aio", "kserve")]
+    return found
+
+
+def judged(measurements: list[Measurement]) -> dict[str, bool | None]:
+    """Return the verdicts by the beginnings of the targets' texts."""
+    found = cells(measurements)
+    return {verdict.target: verdict.held for verdict in verdicts(best(found), found)}
+
+
+def results(measurements: list[Measurement], failures: list[Failure]) -> Results:
+    """Return a run."""
+    peers = [{"name": name, "title": name.upper(), "version": "1", "note": "n"} for name in ("mlserver", "kserve")]
+    machine = {"cpus": 2, "cpu": "some", "memoryGiB": 4, "kernel": "6", "python": "3.11"}
+    return Results(
+        "2026-01-02T03:04:05", "abc", True, 1, 1.5, machine, [0.1, 2], peers, {"identity": "identity"},
+        measurements, failures,
+    )  # fmt: skip
+
+
+def test_h2load_counts_only_answered_calls_and_ranks_their_latencies() -> None:
+    load = h2load.parse(PRINTED, LOG, answer_bytes=0)
+    assert (load.requests, load.errors) == (3, 1)
+    # From the first call's begin at 1 s to the last answer at 2.002 s.
+    assert load.per_second == pytest.approx(3 / 1.002)
+    assert (load.p50, load.p99, load.longest) == (2.0, 4.0, 4.0)
+
+
+def test_h2load_counts_grpc_answers_without_a_body_as_errors() -> None:
+    load = h2load.parse(PRINTED, LOG, answer_bytes=150)  # 300 bytes of data are two answers, not three
+    assert (load.requests, load.errors) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("printed", "log", "complaint"),
+    [("nothing", LOG, "no summary"), (PRINTED, "", "no call was answered"), (PRINTED, "1\t-1\t5\n", "1 were")],
+)
+def test_h2load_without_an_answer_is_no_measurement(printed: str, log: str, complaint: str) -> None:
+    with pytest.raises(BenchError, match=complaint):
+        h2load.parse(printed, log, answer_bytes=0)
+
+
+def test_load_leaves_no_other_address_than_loopback(tmp_path: Path) -> None:
+    aim = Aim(wire.OIP_JSON.request(identity(16)), "10.0.0.1:80", 1)
+    with pytest.raises(BenchError, match="not on this machine's loopback"):
+        h2load.send(aim, 1, 0.1, tmp_path)
+
+
+@pytest.mark.parametrize(("percent", "value"), [(0, 1), (50, 2), (51, 3), (75, 3), (99, 4), (100, 4)])
+def test_percentile_is_the_nearest_rank(percent: int, value: int) -> None:
+    assert h2load.percentile([1, 2, 3, 4], percent) == value
+
+
+@pytest.mark.parametrize("one", [wire.OIP_BINARY, wire.OIP_GRPC, wire.OIP_STREAM, wire.OIP_JSON])
+def test_a_request_carries_the_tensor(one: wire.Wire) -> None:
+    workload = identity(16)
+    request = one.request(workload)
+    assert request.protocol == one.protocol
+    assert (b"0.1" in request.body) == (one is wire.OIP_JSON)
+    assert (workload.inputs["x"].tobytes() in request.body) == (one is not wire.OIP_JSON)
+
+
+def test_json_numbers_are_the_shortest_that_give_the_same_fp32() -> None:
+    tensor = json.loads(wire.OIP_JSON.request(identity(16)).body)["inputs"][0]
+    assert tensor["data"][:3] == [0.1, 0.2, 0.3]
+    assert np.array_equal(np.array([tensor["data"]], np.float32), identity(16).inputs["x"])
+
+
+def test_an_answer_is_read_back() -> None:
+    workload = identity(16)
+    row = workload.answer["y"]
+    output = {"name": "y", "datatype": "FP32", "shape": [1, 16], "data": row.ravel().tolist()}
+    workload.answered(wire.OIP_JSON.request(workload).read(json.dumps({"outputs": [output]}).encode(), {}))
+    own = wire.own_json("input", "output").request(workload)
+    workload.answered(own.read(json.dumps({"output": row.tolist()}).encode(), {}))
+
+
+def test_frames_are_the_messages_of_a_grpc_body() -> None:
+    assert wire.frames(wire.frame(b"one") + wire.frame(b"")) == [b"one", b""]
+    with pytest.raises(ValueError, match="compressed"):
+        wire.frames(b"\x01\x00\x00\x00\x01x")
+
+
+@pytest.mark.parametrize("outputs", [{}, {"y": np.zeros((1, 16), np.float32)}, {"y": np.zeros((1, 2), np.float32)}])
+def test_a_wrong_answer_is_refused(outputs: Mapping[str, Any]) -> None:
+    with pytest.raises(WrongAnswerError):
+        identity(16).answered(outputs)
+
+
+def test_cpu_of_a_tree_counts_children_that_came_and_forgets_those_that_went() -> None:
+    assert processes.cpu_between({1: 1.0, 2: 5.0}, {1: 1.5, 3: 0.25}) == 0.75
+
+
+def test_a_program_ends_with_all_its_children(tmp_path: Path) -> None:
+    child = "import os, time; os.setsid(); time.sleep(60)"
+    script = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child!r}]); time.sleep(60)"
+    with processes.program([sys.executable, "-c", script], tmp_path / "log", {}) as server:
+        deadline = time.monotonic() + 20
+        while len(processes.tree(server.popen.pid)) < 2:
+            assert time.monotonic() < deadline, "the child was not seen"
+            time.sleep(0.05)
+        family = processes.tree(server.popen.pid)
+        assert processes.memory(server.popen.pid).proportional > 2**20
+        assert sum(processes.cpu_seconds(server.popen.pid).values()) > 0
+    time.sleep(0.1)
+    left = [pid for pid in family if Path(f"/proc/{pid}").exists()]
+    states = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in left]
+    assert set(states) <= {"Z"}, "only what the system has still to reap may be left"
+
+
+def test_a_cell_is_the_median_of_its_rounds() -> None:
+    (cell,) = cells([measured("kserve", rate, number=at) for at, rate in enumerate((10, 40, 20))])
+    assert (cell.per_second, cell.spread, cell.requests) == (20, (10, 40), 300)
+
+
+def test_the_best_configuration_is_by_throughput_and_for_one_client_by_latency() -> None:
+    two: dict[str, Any] = {"variant": "2 workers", "workers": 2}
+    found = [measured("kserve", 10, p50=1), measured("kserve", 20, p50=2, **two)]
+    assert best(cells(found))[Key("kserve", "identity", REST, 32)].workers == 2
+    alone = [replace(each, clients=1) for each in found]
+    assert best(cells(alone))[Key("kserve", "identity", REST, 1)].workers == 1
+
+
+def test_all_targets_hold_in_a_run_that_holds_them() -> None:
+    assert set(judged(everybody()).values()) == {True}
+
+
+@pytest.mark.parametrize(
+    ("peer", "change", "missed"),
+    [
+        ("ray", {"per_second": 1100}, "best of the five"),
+        ("triton", {"per_second": 2100}, "Triton"),
+        ("fastapi", {"per_second": 4500}, "FastAPI"),
+        ("unbatched", {"per_second": 2100}, "unbatched"),
+        ("bentoml", {"p99": 20}, "REST p99"),
+        ("litserve", {"p50": 0.9}, "REST p50"),
+        ("grpc-aio", {"per_second": 700}, "Messages/s"),
+        ("kserve", {"per_second": 501}, "64 KiB"),
+    ],
+)
+def test_a_target_is_missed_by_the_one_rival_that_is_better(peer: str, change: dict[str, Any], missed: str) -> None:
+    better = [replace(each, load=replace(each.load, **change)) if each.peer == peer else each for each in everybody()]
+    (target,) = [target for target in judged(better) if missed in target]
+    assert judged(better)[target] is False
+
+
+def test_cpu_per_call_decides_what_a_core_does() -> None:
+    slower = [replace(each, cpu={"server": 112}) if each.peer == "server" else each for each in everybody()]
+    assert [target for target, held in judged(slower).items() if not held] == [
+        "gRPC straight to the server, calls per CPU second, against grpc.aio by hand"
+    ]
+
+
+@pytest.mark.parametrize("peer", [*FIVE, "polyglot", "triton", "fastapi", "unbatched"])
+def test_nothing_is_judged_against_a_server_that_was_not_measured(peer: str) -> None:
+    without = judged([each for each in everybody() if each.peer != peer])
+    assert None in without.values()
+    assert False not in without.values()
+
+
+def test_the_table_says_what_failed_and_why() -> None:
+    failure = Failure("kserve", "2 workers", "identity", "", "server ended\n--- server\nTraceback | long")
+    text = page.table(results([measured("mlserver", 1234)], [failure, failure]))
+    assert "| MLSERVER | 1 worker | 32 | 1234 |" in text
+    assert text.count("| kserve | 2 workers | identity | did not start | server ended |") == 1
+    assert text.count("not judged") == 9
+
+
+def test_results_are_read_back_as_they_were_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.rivals.results.FOLDER", tmp_path)
+    written = results([measured("mlserver", 1)], [Failure("kserve", "1 worker", "identity", REST, "no")])
+    path = written.write()
+    assert path.name == "2026-01-02-abc-rivals-quick.json"
+    assert Results.read(path) == written
+
+
+def test_a_quick_run_takes_each_number_of_workers_once_with_batching_where_there_is_some() -> None:
+    for peer in foreign.PEERS:
+        workers = [variant.workers for variant in plan.quick_variants(peer)]
+        assert sorted(workers) == [1, 2], peer.name
+    litserve = chosen_peers(foreign.PEERS, ["litserve"])
+    assert plan.quick_variants(litserve[0]) == [Variant(1, batching=True), Variant(2, batching=True)]
+
+
+def test_a_quick_run_is_estimated_to_end_within_six_minutes() -> None:
+    assert 60 < plan.quick().seconds(foreign.PEERS) < 5 * 60
+
+
+def test_turns_interleave_the_servers() -> None:
+    two = chosen_peers(foreign.PEERS, ["kserve", "fastapi"])
+    turns = [(number, peer.name, variant) for number, name, peer, variant in plan.full().turns(two) if name == "digits"]
+    once = [("kserve", ONE), ("kserve", TWO), ("fastapi", ONE), ("fastapi", TWO)]
+    assert turns == [(number, *each) for number in (1, 2) for each in once]
+
+
+def test_a_server_that_speaks_none_of_a_workloads_protocols_is_not_started_for_it() -> None:
+    fastapi = chosen_peers(foreign.PEERS, ["fastapi"])
+    assert LARGE not in {name for _, name, _, _ in plan.full().turns(fastapi)}
+
+
+def test_unknown_servers_and_workloads_are_refused() -> None:
+    with pytest.raises(BenchError, match=r"no server is called nobody; choose from mlserver"):
+        chosen_peers(foreign.PEERS, ["nobody"])
+    with pytest.raises(BenchError, match="a quick run has no digits"):
+        planned(arguments(["--quick", "--workloads", "digits"]))
+
+
+def test_every_server_has_its_lock_file() -> None:
+    locks = Path(__file__).resolve().parents[2] / "platform/environments"
+    assert {peer.name for peer in foreign.PEERS} <= {lock.stem for lock in locks.glob("*.lock")}
+
+
+def test_help_lists_the_options() -> None:
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-m", "bench.rivals.run", "--help"]
+    shown = subprocess.run(command, cwd=root, env=dict(os.environ), capture_output=True, text=True, check=True)
+    assert all(option in shown.stdout for option in ("--quick", "--peers", "--rounds", "--workloads"))
