@@ -75,6 +75,10 @@ class TensorSpec:
 
     def admits(self, shape: Sequence[int]) -> bool:
         """Whether a tensor of this shape fits the declaration."""
-        return len(shape) == len(self.shape) and all(
-            declared in (DYNAMIC, actual) for declared, actual in zip(self.shape, shape, strict=True)
-        )
+        if len(shape) != len(self.shape):
+            return False
+        # On the path of every tensor: a generator would cost more than the comparisons.
+        for declared, actual in zip(self.shape, shape, strict=True):  # noqa: SIM110
+            if declared not in (actual, DYNAMIC):
+                return False
+        return True

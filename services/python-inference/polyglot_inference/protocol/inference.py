@@ -185,6 +185,8 @@ def _rows(inputs: Sequence[pb.ModelInferRequest.InferInputTensor], declared: Seq
 
 def _as_declared(spec: TensorSpec, tensor: Array) -> Array:
     """The tensor in the byte order and memory layout of the wire; no copy in the usual case."""
+    if tensor.dtype == spec.dtype and tensor.flags.c_contiguous:
+        return tensor
     if tensor.dtype.kind != spec.dtype.kind or tensor.dtype.itemsize != spec.dtype.itemsize:
         raise ModelFailedError(f"output {spec.name!r} has dtype {tensor.dtype}, but the model declares {spec.datatype}")
     return tensor if spec.datatype == BYTES else np.ascontiguousarray(tensor, dtype=spec.dtype).reshape(tensor.shape)

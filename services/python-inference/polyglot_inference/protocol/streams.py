@@ -184,7 +184,7 @@ class _Request:
         self._call = Call(stream.deadline, stream.request_id)
         self._message = pb.ModelInferRequest()
         self._started = time.perf_counter()
-        self._answered = False
+        self._count_answer: Callable[[], None] | None = None
         self._turn_before: asyncio.Event | None = None
         self._turn: asyncio.Event | None = None
 
@@ -252,6 +252,8 @@ class _Request:
     async def _write(self, answer: pb.ModelInferResponse, *, final: bool, error: str = "") -> None:
         answer.parameters["triton_final_response"].bool_param = final
         await self._stream.write(pb.ModelStreamInferResponse(error_message=error, infer_response=answer))
-        seconds = None if self._answered else time.perf_counter() - self._started
-        self._answered = True
-        self._edge.metrics.record_answer(self._call.model, seconds)
+        if self._count_answer is None:
+            metrics, model = self._edge.metrics, self._call.model
+            metrics.first_answer_seconds.labels(model).observe(time.perf_counter() - self._started)
+            self._count_answer = metrics.stream_answers.labels(model).inc
+        self._count_answer()

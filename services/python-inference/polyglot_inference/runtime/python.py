@@ -121,15 +121,14 @@ class PythonModel:
 
     def _checked_output(self, spec: TensorSpec, answer: Mapping[str, Any]) -> Array:
         tensor = answer.get(spec.name)
-        origin = f"model {self._name!r} returned output {spec.name!r}"
         if not isinstance(tensor, np.ndarray):
-            raise ModelFailedError(f"{origin} as {type(tensor).__name__}, not as a numpy array")
-        if tensor.dtype != spec.dtype:
-            raise ModelFailedError(
-                f"{origin} with dtype {tensor.dtype}, but it is declared {spec.datatype} ({spec.dtype})"
-            )
-        if not spec.admits(tensor.shape):
-            raise ModelFailedError(f"{origin} with shape {list(tensor.shape)}, but it is declared {list(spec.shape)}")
-        if spec.datatype == BYTES and not all(isinstance(element, bytes) for element in tensor.flat):
-            raise ModelFailedError(f"{origin} with elements that are not bytes; encode text with .encode()")
-        return tensor
+            fault = f"as {type(tensor).__name__}, not as a numpy array"
+        elif tensor.dtype != spec.dtype:
+            fault = f"with dtype {tensor.dtype}, but it is declared {spec.datatype} ({spec.dtype})"
+        elif not spec.admits(tensor.shape):
+            fault = f"with shape {list(tensor.shape)}, but it is declared {list(spec.shape)}"
+        elif spec.datatype == BYTES and not all(isinstance(element, bytes) for element in tensor.flat):
+            fault = "with elements that are not bytes; encode text with .encode()"
+        else:
+            return tensor
+        raise ModelFailedError(f"model {self._name!r} returned output {spec.name!r} {fault}")

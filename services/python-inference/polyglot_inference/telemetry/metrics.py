@@ -88,12 +88,6 @@ class Metrics:
         self.requests.labels(model, status.name).inc()
         self.request_seconds.labels(model).observe(seconds)
 
-    def record_answer(self, model: str, seconds_to_first: float | None) -> None:
-        """Count one answer in a stream; `seconds_to_first` is None for all but the first of its request."""
-        self.stream_answers.labels(model).inc()
-        if seconds_to_first is not None:
-            self.first_answer_seconds.labels(model).observe(seconds_to_first)
-
     async def observe_state(self, state: State) -> None:
         """Follow the lifecycle."""
         for candidate in State:
