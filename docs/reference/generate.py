@@ -125,6 +125,7 @@ def _inference_registry() -> CollectorRegistry:
     metrics.stream_answers.labels("").inc()
     metrics.first_answer_seconds.labels("").observe(0.0)
     metrics.model_load_seconds.labels("").set(0.0)
+    metrics.model_load_progress.labels("").set(0.0)
     metrics.model_loads.labels("", "loaded").inc()
     metrics.model_ready.labels("").set(1)
     asyncio.run(metrics.observe_state(State.READY))

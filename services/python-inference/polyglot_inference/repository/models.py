@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from polyglot_inference.errors import ModelNotFoundError, ModelNotReadyError
 from polyglot_inference.lifecycle import InFlight
+from polyglot_inference.repository.progress import LoadProgress
 from polyglot_inference.runtime.executor import ModelExecutor
 from polyglot_inference.runtime.model import Model
 from polyglot_inference.runtime.onnx import OnnxModel
@@ -188,7 +189,9 @@ class ModelRepository:
                 self._enter(entry, ModelState.LOADING)
             started = time.perf_counter()
             try:
-                model = await asyncio.get_running_loop().run_in_executor(self._loader, self._open, entry.settings)
+                progress = self._progress(entry)
+                loop = asyncio.get_running_loop()
+                model = await loop.run_in_executor(self._loader, self._open, entry.settings, progress)
             except Exception as error:
                 self._metrics.model_loads.labels(name, "failed").inc()
                 if previous is None:
@@ -201,6 +204,7 @@ class ModelRepository:
             self._enter(entry, ModelState.READY)
             self._metrics.model_loads.labels(name, "loaded").inc()
             self._metrics.model_load_seconds.labels(name).set(seconds)
+            self._metrics.model_load_progress.labels(name).set(1)
             _log.info(
                 "Loaded model", extra={"model": name, "format": entry.settings.format, "seconds": round(seconds, 3)}
             )
@@ -221,10 +225,24 @@ class ModelRepository:
         entry.state, entry.reason = state, reason
         self._metrics.model_ready.labels(entry.settings.name).set(state is ModelState.READY)
 
-    def _open(self, settings: ModelSettings) -> Model:
+    def _progress(self, entry: _Entry) -> LoadProgress:
+        loop = asyncio.get_running_loop()
+        share = self._metrics.model_load_progress.labels(entry.settings.name)
+        share.set(0)
+
+        def enter(text: str) -> None:
+            if entry.state is ModelState.LOADING:  # and not READY, with the model of an earlier loading
+                entry.reason = text
+
+        def tell(text: str) -> None:
+            loop.call_soon_threadsafe(enter, text)
+
+        return LoadProgress(entry.settings.name, share, tell)
+
+    def _open(self, settings: ModelSettings, progress: LoadProgress) -> Model:
         if settings.format == "ONNX":
             return OnnxModel.load(settings.name, settings.path, self._cpus)
-        return PythonModel.load(settings.name, settings.path)
+        return PythonModel.load(settings.name, settings.path, progress)
 
 
 async def _retire(served: ServedModel) -> None:
@@ -236,7 +254,7 @@ async def _retire(served: ServedModel) -> None:
 def _why_not_ready(entry: _Entry) -> str:
     name = entry.settings.name
     if entry.state is ModelState.LOADING:
-        return f"model {name!r} is still loading; try again"
+        return f"model {name!r} is still loading{f' ({entry.reason})' if entry.reason else ''}; try again"
     if entry.state is ModelState.UNLOADING:
         return f"model {name!r} is being unloaded; the call was not executed"
     return f"model {name!r} is not loaded: {entry.reason}"

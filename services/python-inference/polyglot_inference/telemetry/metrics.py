@@ -71,6 +71,12 @@ class Metrics:
         self.model_load_seconds = Gauge(
             "polyglot_inference_model_load_seconds", "Time the model took to load.", ["model"], registry=self.registry
         )
+        self.model_load_progress = Gauge(
+            "polyglot_inference_model_load_progress_ratio",
+            "Share of the model's loading that is done, 0 to 1; between the two only where its `load` tells.",
+            ["model"],
+            registry=self.registry,
+        )
         self.state = Gauge(
             "polyglot_inference_state",
             "1 for the state the process is in, else 0: Starting, Ready or Draining.",
