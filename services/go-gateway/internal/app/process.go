@@ -15,6 +15,7 @@ import (
 
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/administration"
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/backend"
+	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/batch"
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/config"
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/grpc"
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/oip/pb"
@@ -55,6 +56,14 @@ func open(ctx context.Context, settings config.Config, metrics *telemetry.Metric
 	}
 	metrics.WatchBackends(pods.Status)
 	client, policy := pb.NewGRPCInferenceServiceClient(pods.Conn), settings.Administration.Policy()
+	batcher := batch.New(batch.Options{ //nolint:contextcheck // a batch lives in the contexts of its requests
+		Models:   batchedModels(settings.Models),
+		MaxBytes: settings.Limits.MaxRequestBytes,
+		Infer:    client.ModelInfer,
+		Pods:     pods,
+		Logger:   logger,
+		Metrics:  func(model string) batch.Metrics { return metrics.Batches(model) },
+	})
 	service := administration.New(administration.Options{
 		Client: client, Pods: pods, Policy: policy, SharedMemory: settings.SharedMemory.Enabled, Logger: logger,
 	})
@@ -63,7 +72,7 @@ func open(ctx context.Context, settings config.Config, metrics *telemetry.Metric
 		listeners: ports,
 		backend:   pods,
 		rest: restServer(draining, logger, rest.New(rest.Options{ //nolint:contextcheck // handlers have the context of their request
-			Client:          client,
+			Client:          batch.Client{GRPCInferenceServiceClient: client, Batcher: batcher},
 			Administration:  service,
 			Policy:          policy,
 			MaxRequestBytes: settings.Limits.MaxRequestBytes,
@@ -82,6 +91,7 @@ func open(ctx context.Context, settings config.Config, metrics *telemetry.Metric
 		})),
 		grpc: grpc.New(grpc.Options{ //nolint:contextcheck // as do these
 			Backend:         pods.Conn,
+			Batcher:         batcher,
 			Administration:  service,
 			Policy:          policy,
 			MaxRequestBytes: settings.Limits.MaxRequestBytes,
@@ -96,6 +106,16 @@ func open(ctx context.Context, settings config.Config, metrics *telemetry.Metric
 		drainTimeout: settings.Drain.Timeout,
 		logger:       logger,
 	}, nil
+}
+
+func batchedModels(models []config.Model) map[string]batch.Limits {
+	batched := map[string]batch.Limits{}
+	for _, model := range models {
+		if model.Batching != nil {
+			batched[model.Name] = batch.Limits{MaxSize: model.Batching.MaxSize, MaxDelay: model.Batching.MaxDelay}
+		}
+	}
+	return batched
 }
 
 // run serves until ctx ends or a listener fails, drains, and returns when nothing of the process is left running.

@@ -105,6 +105,17 @@ func (b *Backend) Members() []string {
 	return b.pool.connected()
 }
 
+// Idlest is the address of the connected member that a call would go to if those that are busy were not there; false where that
+// leaves none that may be called. Where no member is connected it is "", which can be busy too.
+func (b *Backend) Idlest(busy func(address string) bool) (address string, ok bool) {
+	return b.pool.idlest(busy)
+}
+
+// Notify calls changed whenever a member becomes connected or is taken back, from then on.
+func (b *Backend) Notify(changed func()) {
+	b.pool.notify(changed)
+}
+
 // Status lists the pods in the order of their addresses.
 func (b *Backend) Status() []Status {
 	return b.pool.status()

@@ -25,6 +25,7 @@ type pool struct {
 	mu      sync.Mutex
 	members map[string]*member
 	picks   uint64
+	changed func() // called without the lock
 }
 
 // member is the record of one pod's worker process: of the pod itself where it has but one, which is what is said below.
@@ -67,7 +68,7 @@ func newPool(options Options) *pool {
 	if now == nil {
 		now = time.Now
 	}
-	return &pool{now: now, logger: options.Logger, members: map[string]*member{}}
+	return &pool{now: now, logger: options.Logger, members: map[string]*member{}, changed: func() {}}
 }
 
 // replace makes addresses, which are sorted, the pods that exist, keeping the record of those that already did.
@@ -115,6 +116,47 @@ func (p *pool) pick(ready []*member, excluded *member) (ticket, bool) {
 	return best.take(now), true
 }
 
+// idlest is the member that pick would take, passing over those that are busy. Members that are put aside are a last resort
+// only where all are: a busy member that is trusted is worth waiting for.
+func (p *pool) idlest(busy func(address string) bool) (string, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.now()
+	var best, last *member
+	connected, trusted := false, false
+	for _, m := range p.members {
+		if m.connection != connectivity.Ready {
+			continue
+		}
+		connected, trusted = true, trusted || m.trusted(now)
+		if busy(m.address) {
+			continue
+		}
+		if m.trusted(now) && m.before(best) {
+			best = m
+		}
+		if m.before(last) {
+			last = m
+		}
+	}
+	switch {
+	case !connected:
+		return "", !busy("")
+	case best != nil:
+		return best.address, true
+	case !trusted && last != nil:
+		return last.address, true
+	default:
+		return "", false
+	}
+}
+
+func (p *pool) notify(changed func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.changed = changed
+}
+
 // trusted says whether the member may get a call: it isn't put aside, or its trial call is due.
 func (m *member) trusted(now time.Time) bool {
 	return m.failures == 0 || !m.trial && !now.Before(m.asideUntil)
@@ -143,6 +185,21 @@ func (m *member) take(now time.Time) ticket {
 
 // finish takes the call off its member's count and draws the conclusion about the pod.
 func (t ticket) finish(v verdict) {
+	if t.conclude(v) {
+		t.member.pool.told()
+	}
+}
+
+// told tells whoever asked that calls may go to more members than before.
+func (p *pool) told() {
+	p.mu.Lock()
+	changed := p.changed
+	p.mu.Unlock()
+	changed()
+}
+
+// conclude returns whether the pod was taken back.
+func (t ticket) conclude(v verdict) bool {
 	p := t.member.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -151,22 +208,25 @@ func (t ticket) finish(v verdict) {
 		t.member.trial = false
 	}
 	if t.epoch != t.member.epoch {
-		return
+		return false
 	}
 	switch v {
 	case answered:
-		t.member.restore()
+		return t.member.restore()
 	case unreachable:
 		t.member.putAside(p.now())
 	case nothing:
 	}
+	return false
 }
 
-func (m *member) restore() {
-	if m.failures > 0 {
-		m.pool.logger.Info("Took a pod back", "pod", m.address)
+func (m *member) restore() bool {
+	if m.failures == 0 {
+		return false
 	}
+	m.pool.logger.Info("Took a pod back", "pod", m.address)
 	m.failures, m.trial = 0, false
+	return true
 }
 
 func (m *member) putAside(now time.Time) {
@@ -196,8 +256,11 @@ func (p *pool) offersAnother(m *member) bool {
 
 func (m *member) observe(state connectivity.State) {
 	m.pool.mu.Lock()
-	defer m.pool.mu.Unlock()
 	m.connection = state
+	m.pool.mu.Unlock()
+	if state == connectivity.Ready {
+		m.pool.told()
+	}
 }
 
 // connected are the addresses of the members with a connection, sorted.

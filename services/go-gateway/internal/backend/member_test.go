@@ -234,3 +234,55 @@ func TestReplace_keeps_the_record_of_pods_that_stay(t *testing.T) {
 		t.Errorf("%d pods are listed, want 2", got)
 	}
 }
+
+func TestIdlest_passes_over_busy_pods_and_those_put_aside_unless_all_are(t *testing.T) {
+	p, members, _ := newTestPool(3)
+	idlest := func(busy ...int) string {
+		t.Helper()
+		address, ok := p.idlest(func(address string) bool {
+			return slices.ContainsFunc(busy, func(i int) bool { return members[i].address == address })
+		})
+		if !ok {
+			return "none"
+		}
+		return address
+	}
+	loaded := mustPick(t, p, members[:1])
+	fail := func(i int) { mustPick(t, p, members[i:i+1]).finish(unreachable) }
+	fail(2)
+	for want, got := range map[string]string{
+		members[1].address: idlest(),
+		members[0].address: idlest(1),
+		"none":             idlest(0, 1), // the third is put aside, and a trusted pod is worth waiting for
+	} {
+		if got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	loaded.finish(unreachable)
+	fail(1)
+	if got := idlest(0, 1); got != members[2].address {
+		t.Errorf("got %s of pods that are all put aside", got)
+	}
+	p.replace(nil)
+	if got := idlest(); got != "" {
+		t.Errorf("got %s of no pods", got)
+	}
+}
+
+func TestNotify_tells_of_pods_that_connect_or_are_taken_back(t *testing.T) {
+	p, members, c := newTestPool(1)
+	told := 0
+	p.notify(func() { told++ })
+	members[0].observe(connectivity.Ready)
+	mustPick(t, p, members).finish(answered)
+	mustPick(t, p, members).finish(unreachable)
+	if told != 1 {
+		t.Errorf("told %d times, want once: of the connection", told)
+	}
+	c.advance(asideFirst)
+	mustPick(t, p, members).finish(answered)
+	if told != 2 {
+		t.Errorf("told %d times, want again when the pod was taken back", told)
+	}
+}

@@ -39,8 +39,8 @@ type observedChannel struct{ balancer.ClientConn }
 func (c observedChannel) NewSubConn(addresses []resolver.Address, options balancer.NewSubConnOptions) (balancer.SubConn, error) {
 	m, inner := memberOf(addresses[0]), options.StateListener
 	options.StateListener = func(state balancer.SubConnState) {
-		m.observe(state.ConnectivityState)
 		inner(state)
+		m.observe(state.ConnectivityState) // last: who is told of it finds the member in the picker
 	}
 	return c.ClientConn.NewSubConn(addresses, options) //nolint:staticcheck // the notice is about several addresses; the base balancer passes one
 }
@@ -72,6 +72,9 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		if len(ready) == 0 {
 			return balancer.PickResult{}, status.Errorf(codes.Unavailable, "the call is for %s, which is not connected", address)
 		}
+	}
+	if preferred := p.only(Preferred(info.Ctx)); len(preferred) > 0 && route.excluded == nil {
+		ready = preferred
 	}
 	if len(ready) == 0 {
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable

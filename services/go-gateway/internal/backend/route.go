@@ -33,6 +33,20 @@ func Pin(ctx context.Context, address string) context.Context {
 	return context.WithValue(ctx, pinKey{}, address)
 }
 
+type preferKey struct{}
+
+// Prefer makes the calls with the returned context go to the member with this address while it is connected, and otherwise, or
+// where the call certainly did not run there, to the one that any call would go to.
+func Prefer(ctx context.Context, address string) context.Context {
+	return context.WithValue(ctx, preferKey{}, address)
+}
+
+// Preferred is the address that Prefer named, or "".
+func Preferred(ctx context.Context) string {
+	address, _ := ctx.Value(preferKey{}).(string)
+	return address
+}
+
 func pinnedIn(ctx context.Context) (address string, pinned bool) {
 	address, pinned = ctx.Value(pinKey{}).(string)
 	return address, pinned

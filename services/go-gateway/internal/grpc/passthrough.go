@@ -51,6 +51,7 @@ func newPassthrough(options Options) *passthrough {
 	for _, stream := range contract.Streams {
 		p.methods[fullName(contract, stream.StreamName)] = p.stream
 	}
+	p.methods[pb.GRPCInferenceService_ModelInfer_FullMethodName] = p.infer
 	p.methods[pb.GRPCInferenceService_ServerLive_FullMethodName] = p.serverLive
 	p.methods[pb.GRPCInferenceService_ServerReady_FullMethodName] = p.serverReady
 	return p
@@ -133,11 +134,15 @@ func (p *passthrough) unary(stream grpc.ServerStream, name string) (metadata.MD,
 func (p *passthrough) forward(stream grpc.ServerStream, name string, request *frame) (metadata.MD, error) {
 	ctx, cancel := p.bounded(stream.Context())
 	defer cancel()
+	return p.exchange(outgoing(ctx), stream, name, request)
+}
+
+func (p *passthrough) exchange(ctx context.Context, stream grpc.ServerStream, name string, request *frame) (metadata.MD, error) {
 	var (
 		response        frame
 		header, trailer metadata.MD
 	)
-	err := p.Backend.Invoke(outgoing(ctx), name, request, &response, p.codec, grpc.Header(&header), grpc.Trailer(&trailer))
+	err := p.Backend.Invoke(ctx, name, request, &response, p.codec, grpc.Header(&header), grpc.Trailer(&trailer))
 	if failed := stream.SetHeader(passable(header)); failed != nil {
 		return nil, failed
 	}

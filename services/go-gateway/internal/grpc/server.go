@@ -17,6 +17,7 @@ import (
 
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/access"
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/administration"
+	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/batch"
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/oip/pb"
 )
 
@@ -39,8 +40,10 @@ type Options struct {
 	// Backend calls the inference pods.
 	Backend grpc.ClientConnInterface
 	// Administration answers the calls that concern all pods.
-	Administration  *administration.Service
-	Policy          access.Policy
+	Administration *administration.Service
+	Policy         access.Policy
+	// Batcher joins inference requests for the models that it knows; nil joins none.
+	Batcher         *batch.Batcher
 	MaxRequestBytes int64
 	// DefaultTimeout is the deadline of a unary call whose caller names none. Streams have none then.
 	DefaultTimeout time.Duration

@@ -8,12 +8,12 @@ import (
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/oip/pb"
 )
 
-// rawContents is the raw form of an output's typed contents. A field that is not the datatype's is not looked at, so that
-// the missing elements show as a contradiction; so does an integer that does not fit its datatype.
-func rawContents(output *pb.ModelInferResponse_InferOutputTensor) ([]byte, error) {
-	contents, bits := output.GetContents(), 8*datatypes[output.GetDatatype()].size
+// RawContents is the raw form of typed contents. A field that is not the datatype's is not looked at, so that the missing
+// elements show as a contradiction; so does an integer that does not fit its datatype.
+func RawContents(datatype string, contents *pb.InferTensorContents) ([]byte, error) {
+	bits := 8 * datatypes[datatype].size
 	var raw []byte
-	switch output.GetDatatype() {
+	switch datatype {
 	case "BOOL":
 		for _, value := range contents.GetBoolContents() {
 			raw = appendBool(raw, value)
@@ -21,14 +21,14 @@ func rawContents(output *pb.ModelInferResponse_InferOutputTensor) ([]byte, error
 	case "INT8", "INT16", "INT32":
 		for index, value := range contents.GetIntContents() {
 			if unused := 32 - bits; value<<unused>>unused != value {
-				return nil, fmt.Errorf("element %d is %d, out of range for %s", index, value, output.GetDatatype())
+				return nil, fmt.Errorf("element %d is %d, out of range for %s", index, value, datatype)
 			}
 			raw = appendBits(raw, uint64(value), bits)
 		}
 	case "UINT8", "UINT16", "UINT32":
 		for index, value := range contents.GetUintContents() {
 			if unused := 32 - bits; value<<unused>>unused != value {
-				return nil, fmt.Errorf("element %d is %d, out of range for %s", index, value, output.GetDatatype())
+				return nil, fmt.Errorf("element %d is %d, out of range for %s", index, value, datatype)
 			}
 			raw = appendBits(raw, uint64(value), bits)
 		}
@@ -54,4 +54,41 @@ func rawContents(output *pb.ModelInferResponse_InferOutputTensor) ([]byte, error
 		}
 	}
 	return raw, nil
+}
+
+// TypedContents is the typed form of whole raw elements; false where the datatype has none (FP16, BF16).
+func TypedContents(datatype string, raw []byte) (*pb.InferTensorContents, bool) {
+	contents := &pb.InferTensorContents{}
+	kind, ok := datatypes[datatype]
+	if !ok {
+		return nil, false
+	}
+	for len(raw) > 0 {
+		element, rest, err := kind.next(raw)
+		if err != nil {
+			return nil, false
+		}
+		raw = rest
+		switch datatype {
+		case "BOOL":
+			contents.BoolContents = append(contents.BoolContents, element[0] != 0)
+		case "INT8", "INT16", "INT32":
+			contents.IntContents = append(contents.IntContents, int32(signed(element)))
+		case "UINT8", "UINT16", "UINT32":
+			contents.UintContents = append(contents.UintContents, uint32(unsigned(element)))
+		case "INT64":
+			contents.Int64Contents = append(contents.Int64Contents, signed(element))
+		case "UINT64":
+			contents.Uint64Contents = append(contents.Uint64Contents, unsigned(element))
+		case "FP32":
+			contents.Fp32Contents = append(contents.Fp32Contents, math.Float32frombits(binary.LittleEndian.Uint32(element)))
+		case "FP64":
+			contents.Fp64Contents = append(contents.Fp64Contents, math.Float64frombits(binary.LittleEndian.Uint64(element)))
+		case "BYTES":
+			contents.BytesContents = append(contents.BytesContents, element)
+		default:
+			return nil, false
+		}
+	}
+	return contents, true
 }

@@ -115,8 +115,12 @@ func writeUnsigned(dst, element []byte) ([]byte, error) {
 }
 
 func writeSigned(dst, element []byte) ([]byte, error) {
+	return strconv.AppendInt(dst, signed(element), 10), nil
+}
+
+func signed(element []byte) int64 {
 	unused := 64 - 8*len(element)
-	return strconv.AppendInt(dst, int64(unsigned(element)<<unused)>>unused, 10), nil
+	return int64(unsigned(element)<<unused) >> unused
 }
 
 func unsigned(element []byte) uint64 {

@@ -53,7 +53,8 @@ func rawOutput(response *pb.ModelInferResponse, index int) ([]byte, error) {
 	if raw := response.GetRawOutputContents(); len(raw) > 0 {
 		return raw[index], nil
 	}
-	return rawContents(response.GetOutputs()[index])
+	output := response.GetOutputs()[index]
+	return RawContents(output.GetDatatype(), output.GetContents())
 }
 
 // appendBinaryOutput appends an output whose data follows the JSON.

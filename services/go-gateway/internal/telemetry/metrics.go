@@ -27,6 +27,7 @@ type Metrics struct {
 	lookups  *prometheus.CounterVec
 	retries  *prometheus.CounterVec
 	streams  *Streams
+	batches  batchVectors
 }
 
 // NewMetrics registers the metrics in a registry of their own, with those of the Go runtime and the process.
@@ -52,6 +53,7 @@ func NewMetrics(version string) *Metrics {
 		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Name: "retries_total", Help: "Calls sent a second time, by why they certainly had not run: unprocessed, not_connected or draining.",
 		}, []string{"reason"}),
+		batches: newBatchVectors(),
 	}
 	m.streams = newStreams(m.registry)
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
@@ -59,6 +61,7 @@ func NewMetrics(version string) *Metrics {
 		ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
+	m.registry.MustRegister(m.batches.all()...)
 	m.registry.MustRegister(m.requests, m.duration, m.inFlight, m.lookups, m.retries, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m

@@ -6,6 +6,7 @@ import (
 	"google.golang.org/grpc/connectivity"
 
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/backend"
+	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/batch"
 )
 
 // Description is one metric as docs/reference/metrics.md shows it.
@@ -50,6 +51,9 @@ func oneOfEverything() *Metrics {
 	streams.Event("")
 	m.Resolved(0)
 	m.Retried(backend.RetryDraining)
+	batches := m.Batches("")
+	batches.Sent(batch.SentIdle, 1)
+	batches.Dropped(batch.DroppedFull)
 	m.WatchBackends(func() []backend.Status { return []backend.Status{{Connection: connectivity.Ready}} })
 	return m
 }
