@@ -91,6 +91,8 @@ def test_an_example_is_served_and_ends_with_nothing_left(gateway_binary: Path, t
         reply = call(f"{rest}/v2/models/text-statistics/infer", body)
         assert reply.status == 200, reply.body
         assert {output["name"]: output["data"] for output in reply.json()["outputs"]}["words"] == [3, 1]
+        assert call(f"{rest}/v2/repository/models/text-statistics/unload", {}).status == 200
+        assert call(f"{rest}/v2/models/text-statistics/infer", body).status != 200
         started = children(process.popen.pid)
         scratch = re.findall(r"unix:(\S+)/inference-0.sock", process.printed())[0]
         process.popen.send_signal(signal.SIGINT)

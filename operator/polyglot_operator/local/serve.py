@@ -103,6 +103,7 @@ class _Session:
             metrics_port=taken.metrics,
             folders=folders,
             sockets=sockets,
+            administration="Full",  # nobody but the users of this machine reach it
         )
 
     async def run(self, programs: Mapping[Component, str]) -> int:

@@ -41,8 +41,8 @@ class Counts:
             at,
             totals["polyglot_gateway_requests_total"],
             dict(within),
-            totals["polyglot_gateway_batch_rows_count"],
-            totals["polyglot_gateway_batch_rows_sum"],
+            totals["polyglot_gateway_batch_size_rows_count"],
+            totals["polyglot_gateway_batch_size_rows_sum"],
         )
 
 

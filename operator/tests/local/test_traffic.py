@@ -10,9 +10,9 @@ polyglot_gateway_requests_total{{method="GET",protocol="rest",route="/v2/health/
 polyglot_gateway_request_duration_seconds_bucket{{method="ModelInfer",route="r",le="0.001"}} {fast}
 polyglot_gateway_request_duration_seconds_bucket{{method="ModelInfer",route="r",le="0.0025"}} {slow}
 polyglot_gateway_request_duration_seconds_bucket{{method="ModelInfer",route="r",le="+Inf"}} {all}
-# TYPE polyglot_gateway_batch_rows histogram
-polyglot_gateway_batch_rows_sum{{model="m"}} {rows}
-polyglot_gateway_batch_rows_count{{model="m"}} {batches}
+# TYPE polyglot_gateway_batch_size_rows histogram
+polyglot_gateway_batch_size_rows_sum{{model="m"}} {rows}
+polyglot_gateway_batch_size_rows_count{{model="m"}} {batches}
 """
 
 
