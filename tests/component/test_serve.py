@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import digits as example
 from tests.component.processes import ROOT, Process, running, wait_until
 from tests.http import call
 
@@ -85,8 +86,8 @@ def children(pid: int) -> set[int]:
 
 
 def test_an_example_is_served_and_ends_with_nothing_left(gateway_binary: Path, tmp_path: Path) -> None:
-    example = ROOT / "examples/python-model/text-statistics.yaml"
-    with serving(example, gateway_binary, tmp_path / "log") as (process, rest):
+    file = ROOT / "examples/python-model/text-statistics.yaml"
+    with serving(file, gateway_binary, tmp_path / "log") as (process, rest):
         body = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [2], "data": ["a b c", "größer"]}]}
         reply = call(f"{rest}/v2/models/text-statistics/infer", body)
         assert reply.status == 200, reply.body
@@ -164,21 +165,24 @@ def test_what_can_not_be_served_is_refused_with_what_to_change(gateway_binary: P
     assert "`make .bin/polyglot-gateway` builds it" in refusal(str(digits), "--gateway", "/nowhere/gateway")
 
 
-def test_a_terminal_shows_a_live_line(slow: Path, gateway_binary: Path, tmp_path: Path) -> None:
+def test_a_terminal_shows_a_live_line(gateway_binary: Path) -> None:
     ours, theirs = pty.openpty()
-    command = [PROGRAM, "serve", str(slow), "--gateway", str(gateway_binary), "--port", "0"]
+    file = ROOT / "examples/digits/digits.yaml"
+    command = [PROGRAM, "serve", str(file), "--gateway", str(gateway_binary), "--port", "0"]
     with subprocess.Popen(command, stdout=theirs) as process:
         os.close(theirs)
         seen = b""
         try:
             deadline = time.monotonic() + 60
             asked = False
-            while not re.search(rb"\r\x1b\[K[1-9]\d* requests/s, p99 \xe2\x89\xa4 ", seen):
+            line = re.compile(r"\r\x1b\[K[1-9]\d* requests/s, p99 ≤ [\d.]+ ms, mean batch 3.0 rows")
+            while not line.search(seen.decode(errors="replace")):
                 assert time.monotonic() < deadline, seen.decode()
                 seen += os.read(ours, 4096)
                 ready = READY.search(seen.decode(errors="replace"))
                 if ready and not asked:
-                    asked = sleep_for(ready[1], 0.01) == 200
+                    body = example.rest_body(example.held_out()[:3])
+                    asked = call(f"{ready[1]}/v2/models/digits/infer", body).status == 200
         finally:
             process.send_signal(signal.SIGINT)
             with contextlib.suppress(OSError):  # the end of what a terminal has to read
