@@ -49,5 +49,11 @@ generate_go() {
     "${files[@]}"
 }
 
+generate_openapi() {
+  "$python" -c 'import json, sys, yaml; print(json.dumps(yaml.safe_load(sys.stdin), indent=1))' \
+    < "$root/services/contract/openapi.yaml" > "$gateway/internal/rest/openapi.json"
+}
+
 generate_python
 generate_go
+generate_openapi

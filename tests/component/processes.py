@@ -114,8 +114,16 @@ def write_yaml(path: Path, content: dict[str, Any]) -> Path:
 
 
 @contextmanager
-def chain(folder: Path, gateway_binary: Path, models: list[dict[str, str]]) -> Iterator[Chain]:
-    """Run an inference server with the given models and a gateway in front of it, both ready."""
+def chain(
+    folder: Path,
+    gateway_binary: Path,
+    models: list[dict[str, str]],
+    administration: Mapping[str, Any] | None = None,
+) -> Iterator[Chain]:
+    """Run an inference server with the given models and a gateway in front of it, both ready.
+
+    `administration` is what callers may do, at both.
+    """
     inference_port, metrics_port, rest, grpc, admin = (free_port() for _ in range(5))
     inference_config = write_yaml(
         folder / "inference.yaml",
@@ -123,6 +131,7 @@ def chain(folder: Path, gateway_binary: Path, models: list[dict[str, str]]) -> I
             "models": models,
             "grpc": {"listen": [f"127.0.0.1:{inference_port}"]},
             "metrics": {"host": "127.0.0.1", "port": metrics_port},
+            "administration": dict(administration or {}),
         },
     )
     gateway_config = write_yaml(
@@ -132,6 +141,7 @@ def chain(folder: Path, gateway_binary: Path, models: list[dict[str, str]]) -> I
             "backend": {"host": "127.0.0.1", "ports": [inference_port], "resolveInterval": "1s"},
             "limits": {"maxRequestBytes": 1 << 20, "defaultTimeout": "30s"},
             "drain": {"timeout": "10s"},
+            "administration": dict(administration or {}),
         },
     )
     server = [str(Path(sys.executable).parent / "polyglot-inference"), "--config", str(inference_config)]

@@ -56,7 +56,7 @@ func Serves(rpc string) bool { return slices.Contains(served, rpc) }
 
 // The extensions that the gateway adds to what the pods serve, and those that it may keep from callers.
 var (
-	ownExtensions    = []string{"binary_tensor_data"}
+	ownExtensions    = []string{"binary_tensor_data", "generate"}
 	memoryExtensions = []string{"system_shared_memory", "cuda_shared_memory"}
 )
 

@@ -18,6 +18,7 @@ const (
 	ModelNotReady      = "MODEL_NOT_READY"
 	ServerDraining     = "SERVER_DRAINING"
 	MessageTooLarge    = "MESSAGE_TOO_LARGE"
+	HeadersTooLarge    = "HEADERS_TOO_LARGE"
 	RequestTimeout     = "REQUEST_TIMEOUT"
 	DeadlineExceeded   = "DEADLINE_EXCEEDED"
 	Unsupported        = "UNSUPPORTED"
@@ -67,6 +68,7 @@ var Definitions = []Definition{
 	{InvalidRequest, http.StatusBadRequest, codes.InvalidArgument, 0, "the request contradicts itself, the protocol or the model's metadata"},
 	{InvalidTensor, http.StatusBadRequest, codes.InvalidArgument, 0, "one tensor of the request is wrong; the text names it"},
 	{Unrepresentable, http.StatusBadRequest, codes.InvalidArgument, 0, "the result has no JSON form (FP16, BF16, NaN, infinity, text that is not UTF-8); ask for binary data or call by gRPC"},
+	{HeadersTooLarge, http.StatusRequestHeaderFieldsTooLarge, codes.InvalidArgument, 0, "the headers of a REST call are larger than 64 KiB"},
 	{InvalidArgument, http.StatusBadRequest, codes.InvalidArgument, 0, "a backend refused the request and sent no code"},
 	{ModelNotFound, http.StatusNotFound, codes.NotFound, 0, "no model of that name, or not in that version"},
 	{NotFound, http.StatusNotFound, codes.NotFound, 0, "what an administrative call names, for example a shared memory region, does not exist"},

@@ -27,6 +27,8 @@ func restServer(draining *atomic.Bool, logger *slog.Logger, handler http.Handler
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
+		// OPTIONS * is a path that is none of ours, as any other.
+		DisableGeneralOptionsHandler: true,
 	}
 }
 

@@ -121,7 +121,7 @@ func batchedModels(models []config.Model) map[string]batch.Limits {
 // run serves until ctx ends or a listener fails, drains, and returns when nothing of the process is left running.
 func (p *process) run(ctx context.Context) error {
 	group, serving := errgroup.WithContext(ctx)
-	group.Go(func() error { return serveHTTP(p.rest, p.listeners.rest) })
+	group.Go(func() error { return serveHTTP(p.rest, rest.Listener{Listener: p.listeners.rest}) })
 	group.Go(func() error { return serveHTTP(p.admin, p.listeners.admin) })
 	group.Go(func() error { return p.grpc.Serve(p.listeners.grpc) })
 	group.Go(func() error {

@@ -66,6 +66,7 @@ type route struct {
 func (s *server) routes() []route {
 	const model, version = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
 	return append(s.administrativeRoutes(),
+		route{access.Metadata, http.MethodGet, "/openapi.json", inJSON(openAPI)},
 		route{access.Metadata, http.MethodGet, "/v2", s.bounded(s.serverMetadata)},
 		route{access.Metadata, http.MethodGet, "/v2/{$}", s.bounded(s.serverMetadata)},
 		route{access.Health, http.MethodGet, "/v2/health/live", inJSON(s.live)},

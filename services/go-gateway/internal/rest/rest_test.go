@@ -17,8 +17,8 @@ func TestEveryRouteAnswers(t *testing.T) {
 	const model = `{"name":"digits","versions":["1"],"platform":"onnx","inputs":[{"name":"x","datatype":"FP32","shape":[-1]}],"outputs":[{"name":"y","datatype":"FP32","shape":[-1]}]}`
 	const result = `{"model_name":"digits","model_version":"1","id":"7","outputs":[{"name":"y","datatype":"FP32","shape":[2],"data":[0.5,1]}]}`
 	for _, test := range []struct{ method, path, route, body, want string }{
-		{"GET", "/v2", "/v2", "", `{"name":"polyglot-inference","version":"0.1.0","extensions":["binary_tensor_data"]}`},
-		{"GET", "/v2/", "/v2/{$}", "", `{"name":"polyglot-inference","version":"0.1.0","extensions":["binary_tensor_data"]}`},
+		{"GET", "/v2", "/v2", "", `{"name":"polyglot-inference","version":"0.1.0","extensions":["binary_tensor_data","generate"]}`},
+		{"GET", "/v2/", "/v2/{$}", "", `{"name":"polyglot-inference","version":"0.1.0","extensions":["binary_tensor_data","generate"]}`},
 		{"GET", "/v2/health/live", "/v2/health/live", "", `{"live":true}`},
 		{"GET", "/v2/health/ready", "/v2/health/ready", "", `{"ready":true}`},
 		{"GET", "/v2/models/digits", "/v2/models/{model}", "", model},
