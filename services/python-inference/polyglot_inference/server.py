@@ -30,8 +30,9 @@ from polyglot_inference.protocol.service import InferenceService
 from polyglot_inference.repository.models import ModelRepository
 from polyglot_inference.runtime.cpus import available_cpus
 from polyglot_inference.settings import Settings, SettingsError
-from polyglot_inference.telemetry.logs import configure_logging
+from polyglot_inference.telemetry.logs import LogControl, configure_logging
 from polyglot_inference.telemetry.metrics import Metrics, serve_metrics
+from polyglot_inference.telemetry.sampling import sampler_from_environment
 from polyglot_inference.telemetry.traces import Tracing, exporter_from_environment
 
 EXIT_OK: Final = 0
@@ -56,9 +57,11 @@ class InferenceServer:
         What to serve and where.
     tracing
         Makes spans; closed by its owner.
+    logs
+        The log, for callers who change its settings.
     """
 
-    def __init__(self, settings: Settings, tracing: Tracing) -> None:
+    def __init__(self, settings: Settings, tracing: Tracing, logs: LogControl) -> None:
         self.lifecycle = Lifecycle()
         self.in_flight = InFlight()
         self.metrics = Metrics(self.in_flight)
@@ -68,7 +71,7 @@ class InferenceServer:
         cpus = settings.runtime.cpus or available_cpus()
         self._repository = ModelRepository(settings.models, cpus, self.metrics)
         self._access = Access(settings.administration)
-        self._administration = Administration(self._repository, self.lifecycle, self._access)
+        self._administration = Administration(self._repository, self.lifecycle, self._access, tracing, logs)
         self._service = InferenceService(
             self._repository,
             self.lifecycle,
@@ -141,13 +144,13 @@ class InferenceServer:
         )
 
 
-async def serve(settings: Settings, tracing: Tracing) -> int:
+async def serve(settings: Settings, tracing: Tracing, logs: LogControl) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit status."""
     signals: asyncio.Queue[int] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, number)
 
-    server = InferenceServer(settings, tracing)
+    server = InferenceServer(settings, tracing, logs)
     try:
         await server.start()
         if await _before_signal(server.load(), signals):
@@ -214,11 +217,11 @@ def main() -> NoReturn:
     arguments = parser.parse_args()
     try:
         settings = Settings.load(arguments.config)
-        tracing = Tracing(exporter_from_environment(os.environ))
+        tracing = Tracing(exporter_from_environment(os.environ), sampler_from_environment(os.environ))
     except SettingsError as error:
         sys.exit(_report_settings(error))
-    configure_logging(settings.log.level)
-    status = uvloop.run(serve(settings, tracing))
+    logs = configure_logging(settings.log.level)
+    status = uvloop.run(serve(settings, tracing, logs))
     if not tracing.close(_EXPORT_SECONDS):
         _log.warning("Gave up the last spans: the collector did not take them within %s s", _EXPORT_SECONDS)
     logging.shutdown()

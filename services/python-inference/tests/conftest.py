@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import sys
 import textwrap
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -33,6 +34,7 @@ from polyglot_inference.settings import (
     ModelSettings,
     Settings,
 )
+from polyglot_inference.telemetry.logs import LogControl, LogSettings
 from polyglot_inference.telemetry.traces import Tracing
 
 # How long an example takes says more about the machine's other work than about the code.
@@ -200,7 +202,8 @@ def serve() -> Serve:
             drain=DrainSettings(),
             administration=administration or AdministrationSettings(),
         )
-        server = InferenceServer(settings, tracing or Tracing(None))
+        logs = LogControl(logging.getLogger("tests"), logging.NullHandler(), LogSettings.of_level("INFO"))
+        server = InferenceServer(settings, tracing or Tracing(None), logs)
         await server.start()
         try:
             if load:

@@ -26,11 +26,9 @@ NOT_OFFERED = [
     "CudaSharedMemoryRegister",
     "CudaSharedMemoryStatus",
     "CudaSharedMemoryUnregister",
-    "LogSettings",
     "SystemSharedMemoryRegister",
     "SystemSharedMemoryStatus",
     "SystemSharedMemoryUnregister",
-    "TraceSetting",
 ]
 
 

@@ -90,10 +90,12 @@ async def test_tritons_client_works_unchanged(serve: Serve, identity: ModelSetti
             "version": "0.1.0",
             "extensions": [
                 "binary_tensor_data",
+                "logging",
                 "model_configuration",
                 "model_repository",
                 "parameters",
                 "statistics",
+                "trace",
             ],
         },
         "input": [{"name": "x", "datatype": "FP32", "shape": ["-1", "4"]}],

@@ -1,5 +1,6 @@
-"""Triton's extensions that describe the models and change what is served: configuration, statistics, repository."""
+"""Triton's extensions that tell and change what the server does: configuration, statistics, repository, traces, log."""
 
+import logging
 from collections.abc import Mapping
 from typing import Final
 
@@ -13,13 +14,19 @@ from polyglot_inference.errors import (
 from polyglot_inference.lifecycle import Lifecycle, State
 from polyglot_inference.protocol.access import Access
 from polyglot_inference.protocol.calls import Call, Method
+from polyglot_inference.protocol.log_settings import changed_log_settings, log_settings
 from polyglot_inference.protocol.model_config import model_config
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.protocol.statistics import model_statistics
+from polyglot_inference.protocol.trace_settings import trace_change, trace_settings
 from polyglot_inference.repository.models import VERSION, ModelRepository, ModelState
+from polyglot_inference.telemetry.logs import LogControl
+from polyglot_inference.telemetry.traces import Tracing
 
 # Triton's clients always send it. It asks for the models that an ensemble is made of; there are none here.
 _UNLOAD_DEPENDENTS: Final = "unload_dependents"
+
+_log = logging.getLogger(__name__)
 
 
 class Administration:
@@ -33,15 +40,21 @@ class Administration:
         Tells whether the models may be changed.
     access
         Tells whether callers may change anything.
+    tracing, logs
+        What the trace and log settings are of.
     """
 
-    EXTENSIONS: Final = ("model_configuration", "model_repository", "statistics")
+    EXTENSIONS: Final = ("logging", "model_configuration", "model_repository", "statistics", "trace")
     """What the server's metadata names."""
 
-    def __init__(self, repository: ModelRepository, lifecycle: Lifecycle, access: Access) -> None:
+    def __init__(
+        self, repository: ModelRepository, lifecycle: Lifecycle, access: Access, tracing: Tracing, logs: LogControl
+    ) -> None:
         self._repository = repository
         self._lifecycle = lifecycle
         self._access = access
+        self._tracing = tracing
+        self._logs = logs
 
     def methods(self) -> dict[str, Method]:
         """The methods by the names of their RPCs."""
@@ -51,6 +64,8 @@ class Administration:
             "RepositoryIndex": self.repository_index,
             "RepositoryModelLoad": self.repository_model_load,
             "RepositoryModelUnload": self.repository_model_unload,
+            "TraceSetting": self.trace_setting,
+            "LogSettings": self.log_settings,
         }
 
     async def model_config(self, request: pb.ModelConfigRequest, _call: Call) -> pb.ModelConfigResponse:
@@ -94,6 +109,31 @@ class Administration:
         self._require_change(f"unloading model {request.model_name!r}", request.repository_name, parameters)
         await self._repository.unload(request.model_name)
         return pb.RepositoryModelUnloadResponse()
+
+    async def trace_setting(self, request: pb.TraceSettingRequest, _call: Call) -> pb.TraceSettingResponse:
+        """Change what is traced, of one model or of all, where settings are given; answer what holds now."""
+        model, sampler = request.model_name, self._tracing.sampler
+        if model:
+            self._repository.require_configured(model)
+        if request.settings:
+            self._access.require_changes_allowed("changing trace settings")
+            change = trace_change(request.settings)
+            if change.get("on") and not self._tracing.exports:
+                raise UnsupportedError(
+                    "trace_level TIMESTAMPS is not possible: the server has nowhere to send traces; start it with"
+                    " OTEL_EXPORTER_OTLP_ENDPOINT"
+                )
+            sampler.change(model, change)
+            _log.info("Changed trace settings", extra={"model": model, "settings": sorted(request.settings)})
+        return trace_settings(sampler.settings(model), exported=self._tracing.exports)
+
+    async def log_settings(self, request: pb.LogSettingsRequest, _call: Call) -> pb.LogSettingsResponse:
+        """Change what is logged where settings are given; answer what holds now."""
+        if request.settings:
+            self._access.require_changes_allowed("changing log settings")
+            self._logs.change(changed_log_settings(self._logs.settings, request.settings))
+            _log.info("Changed log settings", extra={"settings": sorted(request.settings)})
+        return log_settings(self._logs.settings)
 
     def _require_change(
         self, change: str, repository: str, parameters: Mapping[str, pb.ModelRepositoryParameter]

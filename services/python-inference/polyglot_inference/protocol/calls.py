@@ -112,7 +112,8 @@ class CallEdge:
             metadata = text_metadata(context)
             call = Call(deadline_of(context), metadata.get("x-request-id", ""))
             status, text = grpc.StatusCode.OK, ""
-            with self._tracing.server_span(SERVICE.full_name, name, caller_context(metadata)) as span:
+            model = traced_model(self._tracing, parse, data)
+            with self._tracing.server_span(SERVICE.full_name, name, caller_context(metadata), model) as span:
                 try:
                     if guard:
                         guard(metadata)
@@ -172,6 +173,17 @@ def parsed(parse: Callable[[bytes], Parsed], data: bytes) -> Parsed:
         return parse(data)
     except DecodeError as error:
         raise InvalidRequestError(f"the request is no valid protobuf message: {error}") from None
+
+
+def traced_model(tracing: Tracing, parse: Callable[[bytes], Message], data: bytes) -> str:
+    """The model of an inference; looked for only where one may be traced otherwise than others."""
+    if not tracing.sampler.knows_models:
+        return ""
+    try:
+        request = parse(data)
+    except DecodeError:
+        return ""
+    return request.model_name if isinstance(request, pb.ModelInferRequest) else ""
 
 
 def failure_of(error: Exception) -> InferenceError:

@@ -34,6 +34,7 @@ from polyglot_inference.protocol.calls import (
     parsed,
     require_size,
     text_metadata,
+    traced_model,
 )
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.telemetry.metrics import Metrics
@@ -192,7 +193,8 @@ class _Request:
         """Serve the request; a failure of it is an answer."""
         call, edge = self._call, self._edge
         status, text = grpc.StatusCode.OK, ""
-        with edge.tracing.server_span(SERVICE.full_name, RPC, self._stream.caller) as span:
+        model = traced_model(edge.tracing, pb.ModelInferRequest.FromString, data)
+        with edge.tracing.server_span(SERVICE.full_name, RPC, self._stream.caller, model) as span:
             try:
                 self._parse(data)
                 await self._finish(await edge.method(self._message, call, self._send))

@@ -150,6 +150,10 @@ class ModelRepository:
             raise ModelNotReadyError(_why_not_ready(entry))
         return entry.served
 
+    def require_configured(self, name: str) -> None:
+        """Raise ModelNotFoundError for a model that is not configured, loaded or not."""
+        self._entry(name)
+
     def served(self) -> list[ServedModel]:
         """The models that can be called."""
         return [entry.served for entry in self._entries.values() if entry.served]

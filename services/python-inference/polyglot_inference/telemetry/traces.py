@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
 from polyglot_inference.settings import SettingsError
+from polyglot_inference.telemetry.sampling import MODEL, CallSampler, TraceSettings
 
 # gRPC statuses that are the server's fault. Source: OpenTelemetry semantic conventions for gRPC, "Server" spans.
 _SERVER_FAULTS = frozenset(
@@ -64,22 +65,38 @@ class Tracing:
     ----------
     exporter
         Where finished spans go; None turns recording off.
+    sampler
+        Which calls are recorded; by default those whose callers record them, and all that bring no trace.
     """
 
-    def __init__(self, exporter: SpanExporter | None) -> None:
-        self._provider = TracerProvider() if exporter else None
+    def __init__(self, exporter: SpanExporter | None, sampler: CallSampler | None = None) -> None:
+        self.sampler = sampler or CallSampler(TraceSettings(on=True, share=1.0))
+        self._provider = TracerProvider(self.sampler) if exporter else None
         if self._provider and exporter:
             self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer: trace.Tracer = (self._provider or trace.NoOpTracerProvider()).get_tracer("polyglot_inference")
 
+    @property
+    def exports(self) -> bool:
+        """Whether recorded spans go anywhere."""
+        return self._provider is not None
+
     @contextmanager
-    def server_span(self, service: str, method: str, parent: otel_context.Context) -> Iterator[trace.Span]:
-        """The span of one call, current within the block, a child of the span in the caller's context."""
+    def server_span(
+        self, service: str, method: str, parent: otel_context.Context, model: str = ""
+    ) -> Iterator[trace.Span]:
+        """The span of one call, current within the block, a child of the span in the caller's context.
+
+        `model` is needed only where the sampler knows models.
+        """
+        attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method}
+        if model:
+            attributes[MODEL] = model
         span = self._tracer.start_span(
             f"{service}/{method}",
             context=parent,
             kind=trace.SpanKind.SERVER,
-            attributes={"rpc.system": "grpc", "rpc.service": service, "rpc.method": method},
+            attributes=attributes,
         )
         token = otel_context.attach(trace.set_span_in_context(span, parent))
         try:
@@ -91,7 +108,7 @@ class Tracing:
     @contextmanager
     def execute_span(self, model: str) -> Iterator[trace.Span]:
         """The span of one model execution, a child of the current one."""
-        with self._tracer.start_as_current_span("execute", attributes={"polyglot.model.name": model}) as span:
+        with self._tracer.start_as_current_span("execute", attributes={MODEL: model}) as span:
             yield span
 
     def close(self, timeout_seconds: float) -> bool:
