@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Final
 
@@ -175,7 +176,7 @@ async def _page(url: str) -> str:
     """Return a page of metrics; nothing when the program doesn't listen yet, or no longer."""
     try:
         return await asyncio.to_thread(traffic.fetch, url)
-    except OSError:
+    except (OSError, HTTPException):
         return ""
 
 

@@ -53,7 +53,7 @@ def total(page: str, metric: str, **labels: str) -> float:
 
 
 def fetch(url: str) -> str:
-    """Return the page at a URL; raise `OSError`."""
+    """Return the page at a URL; raise `OSError`, or `HTTPException` when it is cut short."""
     with urllib.request.urlopen(url, timeout=5) as reply:
         text: str = reply.read().decode()
         return text
