@@ -115,15 +115,17 @@ def _names(inference: Inference) -> list[str]:
 
 def _tensor(spec: TensorSpec | None, value: object) -> tuple[Array, str]:
     """An input and its datatype: an array's own, which may be a wrong one, or the declared one for plain lists."""
-    if not isinstance(value, np.ndarray):
-        declared = spec.dtype if spec else None
-        value = np.array(value, dtype=declared)
-    if value.dtype.kind in "OSU":
-        texts = [element.encode() if isinstance(element, str) else bytes(element) for element in value.flat]
-        return np.array([*texts, None], dtype=np.object_)[:-1].reshape(value.shape), BYTES
+    given = value if isinstance(value, np.ndarray) else np.array(value, dtype=spec.dtype if spec else None)
+    if given.dtype == np.object_ and not all(isinstance(element, str | bytes) for element in given.flat):
+        given = np.array(value)  # numbers where texts are declared: sent as what they are, for the checks to refuse
+    if given.dtype.kind in "OSU":
+        texts = np.empty(given.shape, dtype=np.object_)
+        for place, element in np.ndenumerate(given):
+            texts[place] = element.encode() if isinstance(element, str) else bytes(element)
+        return texts, BYTES
     datatypes = {dtype: datatype for datatype, dtype in NUMPY_DTYPES.items()}
-    little_endian = value.astype(value.dtype.newbyteorder("<"), copy=False)
-    return little_endian, datatypes.get(little_endian.dtype, str(value.dtype))
+    little_endian = given.astype(given.dtype.newbyteorder("<"), copy=False)
+    return little_endian, datatypes.get(little_endian.dtype, str(given.dtype))
 
 
 def _read(response: pb.ModelInferResponse) -> dict[str, Array]:

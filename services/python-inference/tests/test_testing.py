@@ -74,6 +74,7 @@ def test_the_answers_of_a_stream_come_when_they_are_asked_for(model: LoadModel, 
         ({**INPUTS, "z": [1]}, "input 'z' is unknown; the model has x, name"),
         ({**INPUTS, "x": [[1, 2, 3]]}, r"input 'x' has shape \[1, 3\], the model expects \[-1, 2\]"),
         ({**INPUTS, "x": np.ones((1, 2))}, "input 'x' has datatype 'FP64', the model expects 'FP32'"),
+        ({**INPUTS, "name": [1]}, "input 'name' has datatype 'INT64', the model expects 'BYTES'"),
         ({**INPUTS, "name": np.array([1])}, "input 'name' has datatype 'INT64', the model expects 'BYTES'"),
     ],
 )
