@@ -124,6 +124,7 @@ def _inference_registry() -> CollectorRegistry:
     metrics.batch_rows.labels("").observe(1)
     metrics.stream_answers.labels("").inc()
     metrics.first_answer_seconds.labels("").observe(0.0)
+    metrics.observe_batches("")
     metrics.model_load_seconds.labels("").set(0.0)
     metrics.model_load_progress.labels("").set(0.0)
     metrics.model_loads.labels("", "loaded").inc()

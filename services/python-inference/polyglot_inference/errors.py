@@ -4,6 +4,7 @@ The code travels as trailing metadata `x-error-code`; the gateway copies it into
 Codes are part of the interface: they are added, never renamed.
 """
 
+import math
 from typing import ClassVar, Final
 
 import grpc
@@ -22,6 +23,11 @@ class InferenceError(Exception):
     def message(self) -> str:
         """The text for the caller and the log."""
         return str(self)[:LONGEST_MESSAGE]
+
+    @property
+    def trailers(self) -> tuple[tuple[str, str], ...]:
+        """What the caller is told beside status, text and code."""
+        return ()
 
 
 class InvalidRequestError(InferenceError):
@@ -84,6 +90,23 @@ class MessageTooLargeError(InferenceError):
 
     status = grpc.StatusCode.RESOURCE_EXHAUSTED
     code = "MESSAGE_TOO_LARGE"
+
+
+class QueueFullError(InferenceError):
+    """Too much waits for the model already; the trailer `retry-after` says in how many seconds to try again."""
+
+    status = grpc.StatusCode.RESOURCE_EXHAUSTED
+    code = "QUEUE_FULL"
+
+    def __init__(self, message: str, expected_wait: float) -> None:
+        super().__init__(message)
+        self.expected_wait = expected_wait
+
+    @property
+    def trailers(self) -> tuple[tuple[str, str], ...]:
+        """When to try again, in HTTP's form and in that of gRPC's own retries, which is finer."""
+        milliseconds = max(1, math.ceil(self.expected_wait * 1000))
+        return (("retry-after", str(math.ceil(milliseconds / 1000))), ("grpc-retry-pushback-ms", str(milliseconds)))
 
 
 class DeadlineExceededError(InferenceError):

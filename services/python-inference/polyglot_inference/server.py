@@ -69,7 +69,7 @@ class InferenceServer:
         self.metrics_port = 0
         self._settings = settings
         cpus = settings.runtime.cpus or available_cpus()
-        self._repository = ModelRepository(settings.models, cpus, self.metrics)
+        self._repository = ModelRepository(settings.models, settings.queue, cpus, self.metrics, tracing)
         self._access = Access(settings.administration)
         self._administration = Administration(self._repository, self.lifecycle, self._access, tracing, logs)
         self._service = InferenceService(

@@ -162,6 +162,13 @@ class AdministrationSettings(_Section):
         return restricted
 
 
+class QueueSettings(_Section):
+    """How much may wait for each model."""
+
+    max_size: int = Field(default=4096, ge=1, le=1_000_000, description="Rows; calls, where the model is never batched")
+    max_bytes: int = Field(default=256 * 2**20, ge=1024, le=2**40, description="Bytes of the requests")
+
+
 class Settings(BaseSettings):
     """All settings of the process."""
 
@@ -176,6 +183,7 @@ class Settings(BaseSettings):
     log: LogSettings = LogSettings()
     runtime: RuntimeSettings = RuntimeSettings()
     administration: AdministrationSettings = AdministrationSettings()
+    queue: QueueSettings = QueueSettings()
 
     @field_validator("models")
     @classmethod

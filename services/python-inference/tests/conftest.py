@@ -28,10 +28,12 @@ from polyglot_inference.protocol.pb import grpc_service_pb2_grpc as pb_grpc
 from polyglot_inference.server import InferenceServer
 from polyglot_inference.settings import (
     AdministrationSettings,
+    BatchingSettings,
     DrainSettings,
     GrpcSettings,
     MetricsSettings,
     ModelSettings,
+    QueueSettings,
     Settings,
 )
 from polyglot_inference.telemetry.logs import LogControl, LogSettings
@@ -40,6 +42,8 @@ from polyglot_inference.telemetry.traces import Tracing
 # How long an example takes says more about the machine's other work than about the code.
 hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("untimed")
+
+QUEUE = QueueSettings()
 
 # A model whose calls start and end when the test says so. Its module's globals are the test's handle on it.
 GATED = """
@@ -139,6 +143,12 @@ def gated(python_model: WritePython) -> ModelSettings:
 
 
 @pytest.fixture
+def batched(gated: ModelSettings) -> ModelSettings:
+    """The GATED model, run with up to 8 rows of several calls."""
+    return gated.model_copy(update={"batching": BatchingSettings.model_validate({"maxSize": 8})})
+
+
+@pytest.fixture
 def gate() -> Callable[[], Gate]:
     """The handle on the model `gated`, once it is loaded."""
     return lambda: Gate(sys.modules["polyglot_models_gated.model"])
@@ -180,6 +190,7 @@ class Serve(Protocol):
         *models: ModelSettings,
         load: bool = True,
         max_message_bytes: int = 2**20,
+        queue: QueueSettings = QUEUE,
         tracing: Tracing | None = None,
         administration: AdministrationSettings | None = None,
     ) -> AbstractAsyncContextManager[Serving]: ...
@@ -192,6 +203,7 @@ def serve() -> Serve:
         *models: ModelSettings,
         load: bool = True,
         max_message_bytes: int = 2**20,
+        queue: QueueSettings = QUEUE,
         tracing: Tracing | None = None,
         administration: AdministrationSettings | None = None,
     ) -> AsyncIterator[Serving]:
@@ -201,6 +213,7 @@ def serve() -> Serve:
             metrics=MetricsSettings(host="127.0.0.1", port=0),
             drain=DrainSettings(),
             administration=administration or AdministrationSettings(),
+            queue=queue,
         )
         logs = LogControl(logging.getLogger("tests"), logging.NullHandler(), LogSettings.of_level("INFO"))
         server = InferenceServer(settings, tracing or Tracing(None), logs)
@@ -266,6 +279,7 @@ class Receiver(trace_service_pb2_grpc.TraceServiceServicer):  # type: ignore[mis
                 kind=span.kind,
                 error=span.status.code == 2,
                 attributes={a.key: a.value.string_value or a.value.int_value for a in span.attributes},
+                links=[link.span_id.hex() for link in span.links],
             )
             for request in self._requests
             for group in request.resource_spans
@@ -289,6 +303,7 @@ class Span:
     kind: int
     error: bool
     attributes: dict[str, str | int]
+    links: list[str]
 
 
 @pytest.fixture

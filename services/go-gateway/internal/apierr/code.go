@@ -25,6 +25,7 @@ const (
 	ModelFailed        = "MODEL_FAILED"
 	PartialFailure     = "PARTIAL_FAILURE"
 	ModelLoadFailed    = "MODEL_LOAD_FAILED"
+	QueueFull          = "QUEUE_FULL"
 	Internal           = "INTERNAL"
 	RouteNotFound      = "ROUTE_NOT_FOUND"
 	MethodNotAllowed   = "METHOD_NOT_ALLOWED"
@@ -76,6 +77,7 @@ var Definitions = []Definition{
 	{ServerDraining, http.StatusServiceUnavailable, codes.Unavailable, time.Second, "a backend is shutting down; this call was not executed"},
 	{Unavailable, http.StatusServiceUnavailable, codes.Unavailable, time.Second, "no backend could be reached"},
 	{MessageTooLarge, http.StatusRequestEntityTooLarge, codes.ResourceExhausted, 0, "a request or response exceeds the limit on its size"},
+	{QueueFull, http.StatusTooManyRequests, codes.ResourceExhausted, time.Second, "too much waits for the model already; the header says when to try again"},
 	{ResourceExhausted, http.StatusTooManyRequests, codes.ResourceExhausted, time.Second, "a limit was reached; try again later"},
 	{RequestTimeout, http.StatusRequestTimeout, codes.DeadlineExceeded, 0, "the request had not arrived in full when its deadline passed"},
 	{DeadlineExceeded, http.StatusGatewayTimeout, codes.DeadlineExceeded, 0, "the caller's deadline, or the default one, passed"},

@@ -19,7 +19,8 @@ from polyglot_inference.protocol.model_config import model_config
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.protocol.statistics import model_statistics
 from polyglot_inference.protocol.trace_settings import trace_change, trace_settings
-from polyglot_inference.repository.models import VERSION, ModelRepository, ModelState
+from polyglot_inference.repository.models import ModelRepository, ModelState
+from polyglot_inference.repository.served import VERSION
 from polyglot_inference.telemetry.logs import LogControl
 from polyglot_inference.telemetry.traces import Tracing
 

@@ -205,7 +205,7 @@ def text_metadata(context: Context) -> dict[str, str]:
 
 async def abort(context: Context, failure: InferenceError) -> NoReturn:
     """End the call with the failure's status, text and trailers."""
-    trailers = [(CODE_KEY, failure.code)]
+    trailers = [(CODE_KEY, failure.code), *failure.trailers]
     trace_id = current_trace_id()
     if trace_id:
         trailers.append((TRACE_ID_KEY, trace_id))

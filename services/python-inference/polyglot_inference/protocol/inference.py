@@ -5,7 +5,7 @@ not support is refused, never ignored.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,6 +51,37 @@ class Inference:
         # FP16 has no typed form, and one response is raw or typed as a whole.
         raw_answer = raw or any(spec.datatype not in codec.CONTENTS_FIELDS for spec in outputs)
         return cls(request, outputs, raw_answer, _rows(request.inputs, model.inputs))
+
+    def require_equal_rows(self) -> None:
+        """Refuse a request whose inputs differ in their first dimension: its rows could not be told apart in a batch.
+
+        Raises
+        ------
+        InvalidTensorError
+            They differ.
+        """
+        for tensor in self.request.inputs:
+            if tensor.shape[0] != self.rows:
+                raise InvalidTensorError(
+                    f"input {tensor.name!r} has {tensor.shape[0]} rows, the first input {self.rows}; the model is"
+                    " batched, so all inputs have the same first dimension"
+                )
+
+    @property
+    def output_names(self) -> list[str]:
+        """The outputs to answer with."""
+        return [spec.name for spec in self.outputs]
+
+    @property
+    def signature(self) -> Hashable:
+        """Equal for requests whose tensors can be stacked along their first dimension, and that want the same."""
+        inputs = tuple((tensor.name, *tensor.shape[1:]) for tensor in self.request.inputs)
+        return inputs, tuple(self.output_names)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the request, nearly all of which is tensors."""
+        return self.request.ByteSize()
 
     @property
     def timeout_seconds(self) -> float | None:

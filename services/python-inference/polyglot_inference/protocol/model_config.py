@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Final, TypeVar
 
 from polyglot_inference.protocol.pb import model_config_pb2 as pb
-from polyglot_inference.repository.models import ServedModel
+from polyglot_inference.repository.served import ServedModel
 from polyglot_inference.runtime import author, onnx
 from polyglot_inference.tensors import BYTES, TensorSpec
 

@@ -16,8 +16,8 @@ from polyglot_inference.protocol.calls import Call, CallEdge, Method
 from polyglot_inference.protocol.inference import Inference
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.protocol.streams import Send, StreamEdge
-from polyglot_inference.repository.models import VERSION, ModelRepository, ServedModel
-from polyglot_inference.runtime.model import NO_REQUEST
+from polyglot_inference.repository.models import ModelRepository
+from polyglot_inference.repository.served import VERSION, ServedModel
 from polyglot_inference.runtime.steps import pulled
 from polyglot_inference.telemetry.metrics import Metrics
 from polyglot_inference.telemetry.statistics import StreamedCall
@@ -171,29 +171,12 @@ class InferenceService:
 
     async def _infer(self, served: ServedModel, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
         inference = Inference.of(request, served.model)
-        execute = functools.partial(self._execute, served, inference, time.perf_counter_ns())
-        return await served.executor.run(execute, _queue_deadline(call, inference))
+        return await served.infer(inference, _queue_deadline(call, inference))
 
     def _find(self, name: str, version: str, call: Call) -> ServedModel:
         served = self._repository.find(name, version)
         call.model, call.version, call.statistics = served.name, VERSION, served.statistics
         return served
-
-    def _execute(self, served: ServedModel, inference: Inference, queued_at: int) -> pb.ModelInferResponse:
-        """The part of a call that runs on the model's threads: reading and writing large tensors takes time, too."""
-        begun = time.perf_counter_ns()
-        inputs = inference.tensors()
-        read = time.perf_counter_ns()
-        with self._tracing.execute_span(served.name), self._metrics.execute_seconds.labels(served.name).time():
-            request = inference.described() if served.model.wants_request else NO_REQUEST
-            results = served.model.predict(inputs, [spec.name for spec in inference.outputs], request)
-        ran = time.perf_counter_ns()
-        self._metrics.batch_rows.labels(served.name).observe(inference.rows)
-        response = inference.response(results, VERSION)
-        written = time.perf_counter_ns()
-        rows = inference.rows if served.max_batch_size else 1
-        served.statistics.executed(rows, [begun - queued_at], read - begun, ran - read, written - ran)
-        return response
 
     def _observe_infer(self, call: Call, status: grpc.StatusCode, seconds: float) -> None:
         self._metrics.record_request(call.model, status, seconds)

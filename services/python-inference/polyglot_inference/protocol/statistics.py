@@ -1,7 +1,7 @@
 """A model's counters as Triton's message ModelStatistics."""
 
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
-from polyglot_inference.repository.models import VERSION, ServedModel
+from polyglot_inference.repository.served import VERSION, ServedModel
 from polyglot_inference.telemetry.statistics import AnswerCounters, BatchCounters, Duration
 
 

@@ -7,20 +7,17 @@ import time
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from polyglot_inference.errors import ModelNotFoundError, ModelNotReadyError
-from polyglot_inference.lifecycle import InFlight
 from polyglot_inference.repository.progress import LoadProgress
-from polyglot_inference.runtime.executor import ModelExecutor
+from polyglot_inference.repository.served import VERSION, ServedModel, require_batchable
 from polyglot_inference.runtime.model import Model
 from polyglot_inference.runtime.onnx import OnnxModel
 from polyglot_inference.runtime.python import PythonModel
-from polyglot_inference.settings import ModelSettings
+from polyglot_inference.settings import ModelSettings, QueueSettings
 from polyglot_inference.telemetry.metrics import Metrics
-from polyglot_inference.telemetry.statistics import ModelStatistics
-
-VERSION: Final = "1"
+from polyglot_inference.telemetry.traces import Tracing
 
 _log = logging.getLogger(__name__)
 
@@ -32,27 +29,6 @@ class ModelState(enum.Enum):
     READY = "READY"
     UNLOADING = "UNLOADING"
     UNAVAILABLE = "UNAVAILABLE"
-
-
-@dataclass(frozen=True, slots=True)
-class ServedModel:
-    """A loaded model under the name callers use, the threads it runs on, and what it did.
-
-    `in_flight` counts its calls: whoever calls it tracks the call there, so that an unloaded model goes when its last
-    call is answered.
-    """
-
-    name: str
-    settings: ModelSettings
-    model: Model
-    executor: ModelExecutor
-    statistics: ModelStatistics = field(default_factory=ModelStatistics)
-    in_flight: InFlight = field(default_factory=InFlight)
-
-    @property
-    def max_batch_size(self) -> int:
-        """Most rows of one execution; 0 for a model that is never batched."""
-        return self.settings.batching.max_size if self.settings.batching else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +57,27 @@ class ModelRepository:
     ----------
     configured
         The models to load; their names are known to callers from the start.
+    limits
+        How much may wait for each model.
     cpus
         How many threads a model may use.
-    metrics
-        Told load and queueing times, and which models are ready.
+    metrics, tracing
+        Told what is loaded and ready, and every execution.
     """
 
-    def __init__(self, configured: Sequence[ModelSettings], cpus: int, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        configured: Sequence[ModelSettings],
+        limits: QueueSettings,
+        cpus: int,
+        metrics: Metrics,
+        tracing: Tracing,
+    ) -> None:
         self._entries = {settings.name: _Entry(settings) for settings in configured}
+        self._limits = limits
         self._cpus = cpus
         self._metrics = metrics
+        self._tracing = tracing
         # Not the loop's default threads: the loop would wait for them at its end, even when SIGTERM comes while a
         # model loads.
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="model-loader")
@@ -202,9 +189,7 @@ class ModelRepository:
                     self._enter(entry, ModelState.UNAVAILABLE, str(error))
                 raise
             seconds = time.perf_counter() - started
-            waited = self._metrics.queue_seconds.labels(name).observe
-            executor = ModelExecutor(name, model.concurrency, waited)
-            entry.served = ServedModel(name, entry.settings, model, executor)
+            entry.served = ServedModel.of(entry.settings, model, self._limits, self._metrics, self._tracing)
             self._enter(entry, ModelState.READY)
             self._metrics.model_loads.labels(name, "loaded").inc()
             self._metrics.model_load_seconds.labels(name).set(seconds)
@@ -244,9 +229,14 @@ class ModelRepository:
         return LoadProgress(entry.settings.name, share, tell)
 
     def _open(self, settings: ModelSettings, progress: LoadProgress) -> Model:
+        model: Model
         if settings.format == "ONNX":
-            return OnnxModel.load(settings.name, settings.path, self._cpus)
-        return PythonModel.load(settings.name, settings.path, progress)
+            model = OnnxModel.load(settings.name, settings.path, self._cpus)
+        else:
+            model = PythonModel.load(settings.name, settings.path, progress)
+        if settings.batching:
+            require_batchable(settings.name, model)
+        return model
 
 
 async def _retire(served: ServedModel) -> None:

@@ -1,20 +1,25 @@
 """Runs a model's calls on threads of its own, so that the event loop never waits for a model."""
 
 import asyncio
+import contextlib
 import contextvars
 import functools
+import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
-from polyglot_inference.errors import DeadlineExceededError
+from polyglot_inference.batching.queue import Batch, CallQueue, Entry
+from polyglot_inference.errors import DeadlineExceededError, ModelFailedError
 
 Result = TypeVar("Result")
+Job = Callable[[], Any]
+Observe = Callable[[Batch, Sequence[float]], None]
 
 
 class ModelExecutor:
-    """A first-in-first-out queue in front of a model's threads.
+    """The threads of a model, and the queue in front of them.
 
     A call that is cancelled or past its deadline while it waits is dropped without running. One that runs already
     runs to its end: Python cannot stop a thread.
@@ -23,10 +28,12 @@ class ModelExecutor:
     ----------
     name
         The model's name, for thread names and messages.
-    concurrency
-        How many calls run at the same time.
-    observe_wait
-        Told how many seconds each call that ran had waited.
+    threads
+        How many batches run at the same time.
+    queue
+        Decides what runs next.
+    observe
+        Told every batch that runs, and how many seconds each of its entries had waited.
     clock
         Monotonic seconds, the scale of deadlines.
     """
@@ -34,37 +41,127 @@ class ModelExecutor:
     def __init__(
         self,
         name: str,
-        concurrency: int,
-        observe_wait: Callable[[float], None],
+        threads: int,
+        queue: CallQueue,
+        observe: Observe,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = name
-        self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix=f"model-{name}")
-        self._observe_wait = observe_wait
+        self._queue = queue
+        self._observe = observe
         self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._changed = threading.Condition()
+        self._wanted = 1  # a waiting thread is woken when so many rows are queued
+        self._waiting = 0
+        self._closed = False
+        # What threads hand to the event loop: it is woken once for all that is there, not once for every call.
+        self._done: deque[tuple[Entry, Any]] = deque()
+        self._delivering = False
+        for number in range(threads):
+            threading.Thread(target=self._work, name=f"model-{name}_{number}", daemon=True).start()
 
     async def run(self, job: Callable[[], Result], deadline: float | None) -> Result:
-        """Run `job` on a thread, within the caller's context variables.
+        """Run `job` on a thread by itself, within the caller's context variables.
 
         Raises
         ------
         DeadlineExceededError
             The deadline passed before a thread was free; the job was not run.
+        QueueFullError
+            Too much waits already.
         """
         # The context carries the current span to the model's own spans and log lines.
-        guarded = functools.partial(contextvars.copy_context().run, self._run, job, deadline, self._clock())
-        # Cancelling the awaiting task also removes the job from the queue: the executor's future is chained to ours.
-        return await asyncio.get_running_loop().run_in_executor(self._threads, guarded)
+        guarded = functools.partial(contextvars.copy_context().run, job)
+        result: Result = await self.submit(Entry(guarded, _alone, None, 1, 0, deadline))
+        return result
+
+    async def submit(self, entry: Entry) -> Any:
+        """Run an entry, perhaps with others of its signature. Raises as `run` does."""
+        entry.future = self._loop.create_future()
+        with self._changed:
+            self._queue.add(entry, self._clock())
+            if self._waiting and self._queue.waiting_rows >= self._wanted:
+                self._changed.notify()
+        try:
+            return await entry.future
+        except asyncio.CancelledError:
+            with self._changed:
+                self._queue.discard(entry)
+            raise
 
     def close(self) -> None:
         """Drop what waits; what runs is left to the end of the process."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        with self._changed:
+            self._closed = True
+            dropped = self._queue.clear()
+            self._changed.notify_all()
+        for entry in dropped:
+            entry.future.cancel()
 
-    def _run(self, job: Callable[[], Result], deadline: float | None, queued_at: float) -> Result:
-        now = self._clock()
-        if deadline is not None and now >= deadline:
-            raise DeadlineExceededError(
-                f"deadline exceeded after {now - queued_at:.3f} s in the queue of model {self._name!r}; not executed"
-            )
-        self._observe_wait(now - queued_at)
-        return job()
+    def _work(self) -> None:
+        while batch := self._next():
+            outcomes = [(entry, self._expiry(entry)) for entry in batch.expired]
+            if batch.entries:
+                outcomes += zip(batch.entries, self._run(batch), strict=True)
+            self._deliver(outcomes)
+
+    def _next(self) -> Batch | None:
+        """The next batch, once there is one; None when closed."""
+        with self._changed:
+            while not self._closed:
+                turn = self._queue.take(self._clock())
+                if isinstance(turn, Batch):
+                    return turn
+                self._wanted = turn.rows
+                self._waiting += 1
+                self._changed.wait(None if turn.until is None else max(0.0, turn.until - self._clock()))
+                self._waiting -= 1
+        return None
+
+    def _run(self, batch: Batch) -> Sequence[Any]:
+        started = self._clock()
+        self._observe(batch, [started - entry.queued_at for entry in batch.entries])
+        outcomes: Sequence[Any]
+        try:
+            outcomes = batch.entries[0].together([entry.job for entry in batch.entries])
+        except BaseException as error:  # noqa: BLE001 - whatever a job raises is its caller's to know
+            outcomes = [self._failure(error)] * len(batch.entries)
+        with self._changed:
+            self._queue.finished(batch, started, self._clock())
+        return outcomes
+
+    def _expiry(self, entry: Entry) -> DeadlineExceededError:
+        waited = self._clock() - entry.queued_at
+        return DeadlineExceededError(
+            f"deadline exceeded after {waited:.3f} s in the queue of model {self._name!r}; not executed"
+        )
+
+    def _failure(self, error: BaseException) -> Exception:
+        # A future refuses StopIteration, and SystemExit would end the event loop.
+        if isinstance(error, Exception) and not isinstance(error, StopIteration):
+            return error
+        return ModelFailedError(f"model {self._name!r} raised {type(error).__name__}: {error}")
+
+    def _deliver(self, outcomes: Iterable[tuple[Entry, Any]]) -> None:
+        self._done.extend(outcomes)
+        if not self._delivering:
+            self._delivering = True
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self._settle)
+
+    def _settle(self) -> None:
+        self._delivering = False  # first: what threads add from here on has a wake-up of its own
+        while self._done:
+            entry, outcome = self._done.popleft()
+            if entry.future.done():
+                continue
+            if isinstance(outcome, Exception):
+                entry.future.set_exception(outcome)
+            else:
+                entry.future.set_result(outcome)
+
+
+def _alone(jobs: Sequence[Job]) -> Sequence[Any]:
+    (job,) = jobs
+    return [job()]

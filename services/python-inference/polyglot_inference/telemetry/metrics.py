@@ -1,5 +1,6 @@
 """Prometheus metrics of the process; docs/reference/metrics.md lists them, from the texts here."""
 
+from collections.abc import Callable, Sequence
 from wsgiref.simple_server import WSGIServer
 
 import grpc
@@ -8,6 +9,7 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from polyglot_inference.batching.queue import Batch, Reason
 from polyglot_inference.lifecycle import InFlight, State
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -32,13 +34,27 @@ class Metrics:
         self.request_seconds = self._histogram(
             "request_duration", "Inference requests from the request read to the last answer written."
         )
-        self.queue_seconds = self._histogram("queue_duration", "Time a call waited for a thread of its model.")
+        self.queue_seconds = self._histogram("queue_duration", "Time a call waited for its model.")
         self.execute_seconds = self._histogram("execute_duration", "Time a model ran.")
         self.batch_rows = Histogram(
             "polyglot_inference_batch_rows",
             "Rows per model execution: the first dimension where the model declares it variable, else 1.",
             ["model"],
             buckets=_ROWS,
+            registry=self.registry,
+        )
+        self.batch_calls = Histogram(
+            "polyglot_inference_batch_calls",
+            "Calls per model execution.",
+            ["model"],
+            buckets=_ROWS,
+            registry=self.registry,
+        )
+        self.batches = Counter(
+            "polyglot_inference_batches",
+            "Model executions by what bounded them: alone (the call runs by itself), full, idle (nothing else waited),"
+            " complete (as many rows as last time) or linger (the wait for as many was over).",
+            ["model", "reason"],
             registry=self.registry,
         )
         Gauge(
@@ -93,6 +109,20 @@ class Metrics:
         """Count one inference request."""
         self.requests.labels(model, status.name).inc()
         self.request_seconds.labels(model).observe(seconds)
+
+    def observe_batches(self, model: str) -> Callable[[Batch, Sequence[float]], None]:
+        """An observer of one model's batches and of how long each call of them waited."""
+        queue_seconds = self.queue_seconds.labels(model)
+        calls = self.batch_calls.labels(model)
+        reasons = {reason: self.batches.labels(model, reason.value) for reason in Reason}
+
+        def observe(batch: Batch, waits: Sequence[float]) -> None:
+            calls.observe(len(batch.entries))
+            reasons[batch.reason].inc()
+            for seconds in waits:
+                queue_seconds.observe(seconds)
+
+        return observe
 
     async def observe_state(self, state: State) -> None:
         """Follow the lifecycle."""

@@ -9,7 +9,7 @@ https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables
 """
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import grpc
@@ -110,6 +110,31 @@ class Tracing:
         """The span of one model execution, a child of the current one."""
         with self._tracer.start_as_current_span("execute", attributes={MODEL: model}) as span:
             yield span
+
+    @contextmanager
+    def batch_span(self, model: str, calls: Sequence[trace.Span], rows: int) -> Iterator[None]:
+        """The span of one model execution for several calls.
+
+        It is a child of the first that is sampled, linked with all that are; without one there is none.
+        """
+        sampled = [call for call in calls if call.is_recording()]
+        if not sampled:
+            yield
+            return
+        with self._tracer.start_as_current_span(
+            "execute",
+            context=trace.set_span_in_context(sampled[0]),
+            attributes={
+                "polyglot.model.name": model,
+                "polyglot.batch.rows": rows,
+                "polyglot.batch.calls": len(calls),
+            },
+            links=[trace.Link(call.get_span_context()) for call in sampled],
+        ) as span:
+            # The other way round as well, for those who start from a call in another trace.
+            for call in sampled[1:]:
+                call.add_link(span.get_span_context())
+            yield
 
     def close(self, timeout_seconds: float) -> bool:
         """Export what is buffered, at most this long; returns whether all of it is out.

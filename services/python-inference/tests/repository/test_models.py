@@ -14,8 +14,9 @@ from polyglot_inference.errors import ModelNotFoundError
 from polyglot_inference.lifecycle import InFlight
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.repository.models import ModelRepository, ModelState
-from polyglot_inference.settings import AdministrationSettings, ModelSettings
+from polyglot_inference.settings import AdministrationSettings, ModelSettings, QueueSettings
 from polyglot_inference.telemetry.metrics import Metrics
+from polyglot_inference.telemetry.traces import Tracing
 
 if TYPE_CHECKING:
     from tests.conftest import RawRequest, Serve, Serving, WritePython
@@ -97,7 +98,7 @@ def metrics() -> Metrics:
 
 async def test_loads_and_readiness_are_measured(python_model: WritePython, metrics: Metrics) -> None:
     model = python_model("slow", SLOW_TO_LOAD)
-    repository = ModelRepository([model], 1, metrics)
+    repository = ModelRepository([model], QueueSettings(), 1, metrics, Tracing(None))
 
     def sample(name: str, **labels: str) -> float | None:
         return metrics.registry.get_sample_value(f"polyglot_inference_{name}", {"model": "slow", **labels})
@@ -117,7 +118,7 @@ async def test_loads_and_readiness_are_measured(python_model: WritePython, metri
 async def test_unloading_twice_is_no_fault_and_an_unknown_model_is_not_found(
     identity: ModelSettings, metrics: Metrics
 ) -> None:
-    repository = ModelRepository([identity], 1, metrics)
+    repository = ModelRepository([identity], QueueSettings(), 1, metrics, Tracing(None))
     await repository.load_all()
     await asyncio.gather(repository.unload("identity"), repository.unload("identity"))
     with pytest.raises(ModelNotFoundError, match="'absent' is not served here; served are: identity"):

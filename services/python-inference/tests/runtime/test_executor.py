@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
+import time
+from collections.abc import Callable, Sequence
 
 import pytest
 
-from polyglot_inference.errors import DeadlineExceededError
+from polyglot_inference.batching.queue import Batch, CallQueue, Entry
+from polyglot_inference.errors import DeadlineExceededError, ModelFailedError
 from polyglot_inference.runtime.executor import ModelExecutor
+from polyglot_inference.settings import QueueSettings
 
 
 class Clock:
@@ -22,10 +26,19 @@ class Clock:
         return self.now
 
 
+def made(
+    threads: int = 1,
+    max_rows: int = 1,
+    observe: Callable[[Batch, Sequence[float]], None] = lambda _batch, _waits: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> ModelExecutor:
+    return ModelExecutor("m", threads, CallQueue("m", max_rows, 0.0, threads, QueueSettings()), observe, clock)
+
+
 async def test_a_job_runs_on_a_thread_of_the_model_within_the_callers_context() -> None:
     variable = contextvars.ContextVar("variable", default="unset")
     variable.set("the caller's")
-    executor = ModelExecutor("m", 1, lambda _: None)
+    executor = made()
     thread, seen = await executor.run(lambda: (threading.current_thread().name, variable.get()), None)
     assert thread.startswith("model-m")
     assert seen == "the caller's"
@@ -33,7 +46,7 @@ async def test_a_job_runs_on_a_thread_of_the_model_within_the_callers_context() 
 
 
 async def test_at_most_concurrency_jobs_run_at_the_same_time() -> None:
-    executor = ModelExecutor("m", 2, lambda _: None)
+    executor = made(threads=2)
     both_run = threading.Barrier(2)
     await asyncio.gather(*(executor.run(lambda: both_run.wait(10), None) for _ in range(2)))
     running = 0
@@ -55,7 +68,7 @@ async def test_at_most_concurrency_jobs_run_at_the_same_time() -> None:
 
 async def test_a_job_past_its_deadline_in_the_queue_is_not_run() -> None:
     clock = Clock()
-    executor = ModelExecutor("m", 1, lambda _: None, clock)
+    executor = made(clock=clock)
     gate = threading.Event()
     ran: list[str] = []
     first = asyncio.ensure_future(executor.run(lambda: gate.wait(10), None))
@@ -73,7 +86,7 @@ async def test_a_job_past_its_deadline_in_the_queue_is_not_run() -> None:
 
 
 async def test_a_job_cancelled_in_the_queue_is_not_run() -> None:
-    executor = ModelExecutor("m", 1, lambda _: None)
+    executor = made()
     gate = threading.Event()
     ran: list[str] = []
     first = asyncio.ensure_future(executor.run(lambda: gate.wait(10), None))
@@ -91,7 +104,7 @@ async def test_a_job_cancelled_in_the_queue_is_not_run() -> None:
 async def test_the_wait_of_every_run_job_is_observed() -> None:
     clock = Clock()
     waits: list[float] = []
-    executor = ModelExecutor("m", 1, waits.append, clock)
+    executor = made(observe=lambda _batch, seconds: waits.extend(seconds), clock=clock)
     gate, running = threading.Event(), threading.Event()
 
     def occupy() -> None:
@@ -109,7 +122,67 @@ async def test_the_wait_of_every_run_job_is_observed() -> None:
 
 
 async def test_an_error_of_the_job_reaches_the_caller() -> None:
-    executor = ModelExecutor("m", 1, lambda _: None)
+    executor = made()
     with pytest.raises(ZeroDivisionError):
         await executor.run(lambda: 1 / 0, None)
     executor.close()
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), StopIteration("no more")])
+async def test_what_no_future_can_carry_is_a_failure_of_the_model(error: BaseException) -> None:
+    def job() -> None:
+        raise error
+
+    executor = made()
+    for _ in range(2):  # the thread lives on
+        with pytest.raises(ModelFailedError, match=f"model 'm' raised {type(error).__name__}"):
+            await executor.run(job, None)
+    executor.close()
+
+
+async def test_entries_of_a_signature_share_a_batch_and_each_gets_its_own_outcome() -> None:
+    executor = made(max_rows=8)
+    gate = threading.Event()
+    batches: list[list[int]] = []
+
+    def together(jobs: Sequence[int]) -> list[int | Exception]:
+        batches.append(list(jobs))
+        return [ValueError(job) if job == 3 else job * 10 for job in jobs]
+
+    first = asyncio.ensure_future(executor.run(lambda: gate.wait(10), None))
+    waiting = [
+        asyncio.ensure_future(executor.submit(Entry(number, together, "a", 1, 1, None))) for number in range(1, 6)
+    ]
+    await asyncio.sleep(0)
+    waiting[3].cancel()
+    await asyncio.wait((waiting[3],))
+    gate.set()
+    await first
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert batches == [[1, 2, 3, 5]]
+    assert [outcome if isinstance(outcome, int) else type(outcome) for outcome in outcomes] == [
+        10,
+        20,
+        ValueError,
+        asyncio.CancelledError,
+        50,
+    ]
+    executor.close()
+
+
+async def test_closing_cancels_what_waits() -> None:
+    executor = made()
+    gate, running = threading.Event(), threading.Event()
+
+    def occupy() -> None:
+        running.set()
+        gate.wait(10)
+
+    first = asyncio.ensure_future(executor.run(occupy, None))
+    second = asyncio.ensure_future(executor.run(lambda: None, None))
+    await asyncio.to_thread(running.wait, 10)
+    executor.close()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    gate.set()
+    await first

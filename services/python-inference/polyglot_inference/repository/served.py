@@ -1,0 +1,99 @@
+"""A loaded model as callers meet it: its name, its queue and threads, and what it did."""
+
+import contextvars
+import time
+from dataclasses import dataclass, field
+from typing import Final, Self
+
+from opentelemetry import trace
+
+from polyglot_inference.batching.execution import Execution, Member
+from polyglot_inference.batching.queue import CallQueue, Entry
+from polyglot_inference.errors import ModelLoadError
+from polyglot_inference.lifecycle import InFlight
+from polyglot_inference.protocol.inference import Inference
+from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
+from polyglot_inference.runtime.executor import ModelExecutor
+from polyglot_inference.runtime.model import Model
+from polyglot_inference.settings import ModelSettings, QueueSettings
+from polyglot_inference.telemetry.metrics import Metrics
+from polyglot_inference.telemetry.statistics import ModelStatistics
+from polyglot_inference.telemetry.traces import Tracing
+from polyglot_inference.tensors import DYNAMIC
+
+VERSION: Final = "1"
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A loaded model under the name callers use, the threads it runs on, and what it did.
+
+    `in_flight` counts its calls: whoever calls it tracks the call there, so that an unloaded model goes when its last
+    call is answered.
+    """
+
+    name: str
+    settings: ModelSettings
+    model: Model
+    executor: ModelExecutor
+    execution: Execution
+    statistics: ModelStatistics
+    in_flight: InFlight = field(default_factory=InFlight)
+
+    @classmethod
+    def of(
+        cls, settings: ModelSettings, model: Model, limits: QueueSettings, metrics: Metrics, tracing: Tracing
+    ) -> Self:
+        """Put a queue and threads before a model."""
+        name, batching, statistics = settings.name, settings.batching, ModelStatistics()
+        # A batched model runs one batch at a time: what comes in meanwhile makes the next one larger.
+        threads = 1 if batching else model.concurrency
+        max_rows, max_delay = (batching.max_size, batching.max_delay.total_seconds()) if batching else (1, 0.0)
+        queue = CallQueue(name, max_rows, max_delay, threads, limits)
+        executor = ModelExecutor(name, threads, queue, metrics.observe_batches(name))
+        execution = Execution(name, VERSION, model, statistics=statistics, metrics=metrics, tracing=tracing)
+        return cls(name, settings, model, executor, execution, statistics)
+
+    @property
+    def max_batch_size(self) -> int:
+        """Most rows of one execution; 0 for a model that is never batched."""
+        return self.settings.batching.max_size if self.settings.batching else 0
+
+    async def infer(self, inference: Inference, deadline: float | None) -> pb.ModelInferResponse:
+        """Answer one request, perhaps together with others.
+
+        Raises
+        ------
+        InferenceError
+            It waited beyond its deadline, too much waits already, or the model failed.
+        """
+        signature, rows = None, 1
+        if self.max_batch_size:
+            inference.require_equal_rows()
+            signature, rows = inference.signature, inference.rows
+        member = Member(inference, rows, contextvars.copy_context(), trace.get_current_span(), time.perf_counter_ns())
+        entry = Entry(member, self.execution, signature, rows, inference.size, deadline)
+        response: pb.ModelInferResponse = await self.executor.submit(entry)
+        return response
+
+
+def require_batchable(name: str, model: Model) -> None:
+    """Refuse to batch a model that cannot take several calls at once.
+
+    Raises
+    ------
+    ModelLoadError
+        It asks for the request, or a tensor has no dimension for rows.
+    """
+    if model.wants_request:
+        raise ModelLoadError(
+            f"model {name!r} cannot be batched: its predict takes the request, of which a batch has several; leave"
+            " batching out of its settings"
+        )
+    for role, specs in (("input", model.inputs), ("output", model.outputs)):
+        for spec in specs:
+            if not spec.shape or spec.shape[0] != DYNAMIC:
+                raise ModelLoadError(
+                    f"model {name!r} cannot be batched: {role} {spec.name!r} has shape {list(spec.shape)}, whose first"
+                    " dimension must be -1, the rows of a batch; leave batching out of its settings"
+                )
