@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -119,6 +120,26 @@ func TestLinger_waits_for_the_callers_of_the_last_batch(t *testing.T) {
 		}
 		if took := time.Since(begin); took != 4*400*time.Microsecond+10*time.Millisecond {
 			t.Errorf("took %v: it went on waiting when all were there", took)
+		}
+	})
+}
+
+func TestLinger_joins_callers_that_would_take_turns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := start(t, roomy, newMembers("a"), taking(10*time.Millisecond, 0))
+		var callers sync.WaitGroup
+		for index := range 4 {
+			callers.Go(func() {
+				for range 5 {
+					if _, err := f.client.ModelInfer(t.Context(), request("", uint32(index))); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		callers.Wait()
+		if want := []int{1, 3, 4, 4, 4, 4}; !slices.Equal(f.counts.sizes, want) {
+			t.Errorf("batches of %v, want %v", f.counts.sizes, want)
 		}
 	})
 }

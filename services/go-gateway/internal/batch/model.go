@@ -17,7 +17,7 @@ import (
 
 const (
 	// lingerShare is the part of a batch's mean time that a member waits, at most, for more rows after a batch of several
-	// requests. Without it, batches alternate between the one caller that was late and all the others.
+	// requests. Without it callers fall into two groups that take turns, and batches stay at half the size that they could have.
 	lingerShare = 5
 	// mostRows bounds the rows that wait for one model; what bounds them in practice is the estimated wait.
 	mostRows = 1 << 16
@@ -50,6 +50,7 @@ type slot struct {
 	started time.Time
 	linger  *time.Timer // nil: the batch is under way
 	until   time.Time   // the end of the linger
+	target  int         // rows that end it before
 }
 
 func newModel(name string, limits Limits, options Options) *model {
@@ -287,8 +288,8 @@ func (m *model) release(s *slot, key string, requests int, succeeded bool) {
 	if succeeded {
 		q.time.observe(s.rows, now.Sub(s.started), now)
 	}
-	if linger := m.lingerOf(q); succeeded && requests > 1 && linger > 0 && m.rows < s.rows {
-		s.until = now.Add(linger)
+	if linger := m.lingerOf(q); succeeded && requests > 1 && linger > 0 && m.rows < m.limits.MaxSize {
+		s.target, s.until = min(m.rows+s.rows, m.limits.MaxSize), now.Add(linger)
 		s.linger = time.AfterFunc(linger, func() { m.lingered(s) })
 		return
 	}
@@ -322,7 +323,7 @@ func (m *model) endLingers(q *queue, e *entry) (ended bool) {
 			continue
 		}
 		expected, _ := q.time.of(e.rows, e.arrived)
-		if m.rows >= s.rows || before(e.deadline, s.until.Add(expected)) {
+		if m.rows >= s.target || before(e.deadline, s.until.Add(expected)) {
 			s.linger.Stop()
 			delete(m.slots, address)
 			ended = true
