@@ -136,6 +136,14 @@ conformance: venv  ## Triton's and KServe's clients against gateway, server, a r
 test-cluster: install  ## Everything on the kind cluster
 	pytest tests/e2e --junitxml=$(REPORTS)/cluster-all.xml
 
+FUZZ_SECONDS := 60
+.PHONY: fuzz
+fuzz: venv  ## Run every fuzz target of the Go modules for FUZZ_SECONDS (60), one after the other
+	set -e; for module in $(GO_MODULES); do (cd $$module; for package in $$(go list ./...); do \
+	  for target in $$(go test -list '^Fuzz' $$package | sed -n '/^Fuzz/p'); do \
+	    echo "$$package $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZ_SECONDS)s $$package; \
+	  done; done); done
+
 ##@ Benchmarks
 .PHONY: bench-first-light bench-rivals bench-tools
 bench-first-light: install  ## Throughput, latency and CPU per request of examples/digits, with and without mesh

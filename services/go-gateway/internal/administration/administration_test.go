@@ -25,6 +25,7 @@ type noObserver struct{}
 func (noObserver) Resolved(int)   {}
 func (noObserver) ResolveFailed() {}
 func (noObserver) Retried(string) {}
+func (noObserver) Held(bool)      {}
 
 // administer is how one pod answers the RPC, by its name.
 type administer = func(rpc string, request any) (any, error)

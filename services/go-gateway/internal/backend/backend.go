@@ -52,6 +52,8 @@ type Observer interface {
 	Resolved(pods int)
 	ResolveFailed()
 	Retried(reason string)
+	// Held tells that a call waited for a pod, and whether one was connected in time.
+	Held(connected bool)
 }
 
 // Status is one pod as the gateway sees it now.
@@ -72,6 +74,7 @@ type Backend struct {
 func New(options Options) (*Backend, error) {
 	pods := newPool(options)
 	finder := &resolverBuilder{options: options, pool: pods}
+	held := newWaiting(pods, options)
 	dial := []grpc.DialOption{
 		grpc.WithResolvers(finder),
 		grpc.WithTransportCredentials(insecure.NewCredentials()), // mutual TLS is the mesh's
@@ -87,7 +90,8 @@ func New(options Options) (*Backend, error) {
 		grpc.WithInitialConnWindowSize(connectionWindowBytes),
 		// Requests are bounded where they enter the gateway, responses by the inference server.
 		grpc.WithDefaultCallOptions(grpc.MaxCallSendMsgSize(math.MaxInt32), grpc.MaxCallRecvMsgSize(math.MaxInt32)),
-		grpc.WithUnaryInterceptor(retryElsewhere(pods, options.Observer)),
+		grpc.WithChainUnaryInterceptor(held.unary, retryElsewhere(pods, options.Observer)),
+		grpc.WithChainStreamInterceptor(held.stream),
 	}
 	if options.Stats != nil {
 		dial = append(dial, grpc.WithStatsHandler(options.Stats))

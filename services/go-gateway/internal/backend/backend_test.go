@@ -33,6 +33,26 @@ type counts struct {
 	retries []string
 	failed  int
 	lookups int
+	held    []bool
+}
+
+func (c *counts) Held(connected bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.held = append(c.held, connected)
+}
+
+// Waited lists, for each held call that has ended, whether a pod was connected.
+func (c *counts) Waited() []bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.held)
+}
+
+func (c *counts) Lookups() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lookups
 }
 
 func (c *counts) Resolved(int) {
@@ -213,7 +233,7 @@ func TestResolver_keeps_the_last_answer_while_dns_fails(t *testing.T) {
 	}
 }
 
-func TestResolver_no_pods_fails_calls_at_once_and_says_so(t *testing.T) {
+func TestResolver_no_pods_fails_calls_and_says_so(t *testing.T) {
 	pods := backendtest.Start(t, nil, "127.0.0.1")
 	dns := backendtest.StartDNS(t, "127.0.0.1")
 	f := connect(t, service, pods[0].Port, dns.Lookup)

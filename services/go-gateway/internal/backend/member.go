@@ -21,6 +21,7 @@ const (
 type pool struct {
 	now    func() time.Time
 	logger *slog.Logger
+	wanted chan struct{} // a lookup, ahead of its time
 
 	mu      sync.Mutex
 	members map[string]*member
@@ -68,7 +69,7 @@ func newPool(options Options) *pool {
 	if now == nil {
 		now = time.Now
 	}
-	return &pool{now: now, logger: options.Logger, members: map[string]*member{}, changed: func() {}}
+	return &pool{now: now, logger: options.Logger, wanted: make(chan struct{}, 1), members: map[string]*member{}, changed: func() {}}
 }
 
 // replace makes addresses, which are sorted, the pods that exist, keeping the record of those that already did.

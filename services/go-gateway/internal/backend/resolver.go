@@ -23,6 +23,9 @@ const scheme = "polyglot"
 // lookupTimeout bounds one DNS question, so that a lost packet doesn't hold up the next one.
 const lookupTimeout = time.Second
 
+// leastPause is between two DNS questions, however many calls wait for a pod.
+const leastPause = 100 * time.Millisecond
+
 // Lookup is net.Resolver's LookupNetIP: network is "ip", "ip4" or "ip6".
 type Lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
 
@@ -87,8 +90,7 @@ type dnsResolver struct {
 	done    sync.WaitGroup
 }
 
-// ResolveNow does nothing: the next poll is at most one interval away, and a burst of failures must not become a burst
-// of DNS questions.
+// ResolveNow does nothing: the next poll is at most one interval away. Calls that have no pod to go to ask by pool.want.
 func (r *dnsResolver) ResolveNow(resolver.ResolveNowOptions) {}
 
 func (r *dnsResolver) Close() {
@@ -101,10 +103,19 @@ func (r *dnsResolver) poll(ctx context.Context, interval time.Duration) {
 	defer ticker.Stop()
 	for {
 		r.resolve(ctx)
+		resolved := time.Now()
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+			continue
+		case <-r.pool.wanted:
+		}
+		select { // a burst of calls must not become a burst of DNS questions
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		case <-time.After(leastPause - time.Since(resolved)):
 		}
 	}
 }

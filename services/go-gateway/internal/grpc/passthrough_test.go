@@ -65,6 +65,7 @@ type noObserver struct{}
 func (noObserver) Resolved(int)   {}
 func (noObserver) ResolveFailed() {}
 func (noObserver) Retried(string) {}
+func (noObserver) Held(bool)      {}
 
 type fixture struct {
 	pb.GRPCInferenceServiceClient

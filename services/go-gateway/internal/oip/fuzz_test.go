@@ -2,15 +2,20 @@ package oip
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"io"
 	"maps"
+	"math"
 	"net/http"
 	"slices"
+	"strconv"
 	"testing"
 	"unicode/utf8"
 
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/apierr"
+	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/oip/pb"
 )
 
 // Whatever a caller sends is refused as the caller's fault, or is JSON and becomes tensors of the promised size.
@@ -26,22 +31,138 @@ func FuzzDecodeInferRequest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		request, _, err := DecodeInferRequest(text, nil, "m", "")
 		if err != nil {
-			var failure *apierr.Error
-			if !errors.As(err, &failure) || failure.HTTP != http.StatusBadRequest || failure.Message == "" {
-				t.Fatalf("refused with %#v, want an error 400 with a text", err)
-			}
+			refusedAsBad(t, err)
 			return
 		}
 		if !json.Valid(text) {
 			t.Fatalf("accepted what is no JSON: %q", text)
 		}
-		if len(request.GetInputs()) != len(request.GetRawInputContents()) {
-			t.Fatalf("%d inputs with %d raw contents", len(request.GetInputs()), len(request.GetRawInputContents()))
+		tensorsAsPromised(t, request, len(text))
+	})
+}
+
+// A body with binary tensors is refused as the caller's fault, or the tensors are slices of it that have the promised size.
+func FuzzBinaryExtension(f *testing.F) {
+	for _, seed := range []struct{ text, tensors string }{
+		{`{"inputs":[` + binaryInput("x", "FP32", "[2]", "8") + `]}`, "abcdefgh"},
+		{`{"inputs":[` + binaryInput("x", "BYTES", "[2]", "9") + `,{"name":"y","datatype":"INT8","shape":[1],"data":[1]}]}`, "\x01\x00\x00\x00a\x00\x00\x00\x00"},
+		{`{"inputs":[` + binaryInput("x", "BF16", "[0]", "0") + `],"parameters":{"binary_data_output":true},"outputs":[{"name":"y","parameters":{"binary_data":false}}]}`, ""},
+		{`{"inputs":[` + binaryInput("x", "INT8", "[1]", "9223372036854775807") + `]}`, "a"},
+	} {
+		f.Add([]byte(seed.text+seed.tensors), strconv.Itoa(len(seed.text)))
+	}
+	f.Add([]byte("abcd"), "0")
+	f.Add([]byte("abcd"), "-1")
+	f.Fuzz(func(t *testing.T, body []byte, length string) {
+		text, tensors, err := SplitBody(body, length)
+		if err != nil {
+			refusedAsBad(t, err)
+			return
 		}
-		for index, input := range request.GetInputs() {
-			sizeAsPromised(t, input.GetDatatype(), input.GetShape(), request.GetRawInputContents()[index])
+		if len(text)+len(tensors) != len(body) {
+			t.Fatalf("%d bytes became %d and %d", len(body), len(text), len(tensors))
+		}
+		request, binary, err := DecodeInferRequest(text, tensors, "m", "")
+		if err != nil {
+			refusedAsBad(t, err)
+			return
+		}
+		tensorsAsPromised(t, request, len(body))
+		response := &pb.ModelInferResponse{RawOutputContents: request.GetRawInputContents()}
+		for _, input := range request.GetInputs() {
+			response.Outputs = append(response.Outputs, &pb.ModelInferResponse_InferOutputTensor{Name: input.GetName(), Datatype: input.GetDatatype(), Shape: input.GetShape()})
+		}
+		answer, outputs, err := AppendInferResponse(nil, response, binary)
+		if err != nil {
+			var failure *apierr.Error
+			if !errors.As(err, &failure) || failure.Code != apierr.Unrepresentable {
+				t.Fatalf("what was taken can't be given back: %v", err)
+			}
+			return
+		}
+		if !json.Valid(answer) {
+			t.Fatalf("the answer is no JSON: %s", answer)
+		}
+		for _, output := range outputs {
+			if !slices.ContainsFunc(request.GetRawInputContents(), func(raw []byte) bool { return bytes.Equal(raw, output) }) {
+				t.Fatalf("%x came out and never went in", output)
+			}
 		}
 	})
+}
+
+// A raw BYTES tensor is taken exactly where a second reader, written otherwise, finds that many elements and nothing more.
+func FuzzBytes(f *testing.F) {
+	f.Add([]byte("\x01\x00\x00\x00a\x00\x00\x00\x00"), int64(2))
+	f.Add([]byte("\xff\xff\xff\xffa"), int64(1))
+	f.Add([]byte{}, int64(0))
+	f.Add([]byte{}, int64(math.MaxInt64/largestSize))
+	f.Fuzz(func(t *testing.T, raw []byte, count int64) {
+		found, whole := int64(0), true
+		for reader := bytes.NewReader(raw); reader.Len() > 0; found++ {
+			var length uint32
+			if binary.Read(reader, binary.LittleEndian, &length) != nil || int64(length) > int64(reader.Len()) {
+				whole = false
+				break
+			}
+			if _, err := reader.Seek(int64(length), io.SeekCurrent); err != nil {
+				t.Fatal(err)
+			}
+		}
+		err := checkRaw("BYTES", []int64{count}, raw)
+		if want := whole && found == count; (err == nil) != want {
+			t.Fatalf("%x as %d elements: %v, and the other reader found %d (all: %t)", raw, count, err, found, whole)
+		}
+	})
+}
+
+// A generate request is refused as the caller's fault, or is JSON whose tensors have the model's shape.
+func FuzzDecodeGenerateRequest(f *testing.F) {
+	for _, seed := range []string{
+		`{"text_input":"a","id":"1","parameters":{"temperature":0.5,"tokens":[1,2]},"stream":true}`, `{"tokens":[1,2,3,4],"scale":1e3}`,
+		`{"parameters":{"parameters":{}}}`, `{"text_input":["a",""],"text_input":1}`, `{"half":1}`, `{`, `[]`,
+	} {
+		f.Add([]byte(seed))
+	}
+	model := languageModel()
+	f.Fuzz(func(t *testing.T, text []byte) {
+		request, err := DecodeGenerateRequest(text, model, "m", "")
+		if err != nil {
+			refusedAsBad(t, err)
+			return
+		}
+		if !json.Valid(text) {
+			t.Fatalf("accepted what is no JSON: %q", text)
+		}
+		tensorsAsPromised(t, request, len(text))
+	})
+}
+
+func refusedAsBad(t *testing.T, err error) {
+	t.Helper()
+	var failure *apierr.Error
+	if !errors.As(err, &failure) || failure.HTTP != http.StatusBadRequest || failure.Message == "" {
+		t.Fatalf("refused with %#v, want an error 400 with a text", err)
+	}
+}
+
+// tensorsAsPromised checks every input of a request that came as so many bytes: its size, and that what was allocated for
+// all of them is a small multiple of what was sent, whatever the shapes promise.
+func tensorsAsPromised(t *testing.T, request *pb.ModelInferRequest, sent int) {
+	t.Helper()
+	if len(request.GetInputs()) != len(request.GetRawInputContents()) {
+		t.Fatalf("%d inputs with %d raw contents", len(request.GetInputs()), len(request.GetRawInputContents()))
+	}
+	allocated := 0
+	for index, input := range request.GetInputs() {
+		raw := request.GetRawInputContents()[index]
+		sizeAsPromised(t, input.GetDatatype(), input.GetShape(), raw)
+		allocated += cap(raw)
+	}
+	const ratio = 8 // "0," is an FP64, of 8 bytes; growing a slice may double it
+	if allocated > ratio*sent {
+		t.Fatalf("%d bytes made tensors of %d", sent, allocated)
+	}
 }
 
 func sizeAsPromised(t *testing.T, name string, shape []int64, raw []byte) {

@@ -26,6 +26,7 @@ type Metrics struct {
 	inFlight *prometheus.GaugeVec
 	lookups  *prometheus.CounterVec
 	retries  *prometheus.CounterVec
+	held     *prometheus.CounterVec
 	streams  *Streams
 	batches  batchVectors
 }
@@ -55,6 +56,10 @@ func NewMetrics(version string) *Metrics {
 		}, []string{"reason"}),
 		batches: newBatchVectors(),
 	}
+	m.held = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: namespace, Name: "held_calls_total", Help: "Calls that waited because no pod was connected, by result connected or gave_up.",
+	}, []string{"result"})
+	m.registry.MustRegister(m.held)
 	m.streams = newStreams(m.registry)
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Namespace: namespace, Name: "build_info", Help: "1, labelled with the version.",
@@ -80,6 +85,15 @@ func (m *Metrics) ResolveFailed() { m.lookups.WithLabelValues("error").Inc() }
 
 // Retried counts a call that was sent a second time.
 func (m *Metrics) Retried(reason string) { m.retries.WithLabelValues(reason).Inc() }
+
+// Held counts a call that waited for a pod.
+func (m *Metrics) Held(connected bool) {
+	result := "gave_up"
+	if connected {
+		result = "connected"
+	}
+	m.held.WithLabelValues(result).Inc()
+}
 
 // Calls counts the calls that arrive by one protocol.
 type Calls struct {

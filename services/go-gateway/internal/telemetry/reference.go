@@ -51,6 +51,7 @@ func oneOfEverything() *Metrics {
 	streams.Event("")
 	m.Resolved(0)
 	m.Retried(backend.RetryDraining)
+	m.Held(true)
 	batches := m.Batches("")
 	batches.Sent(batch.SentIdle, 1)
 	batches.Dropped(batch.DroppedFull)
