@@ -15,7 +15,7 @@ from bench.rivals.peers.base import Peer, Running, Variant
 from bench.rivals.wire import Request
 from bench.rivals.workloads import Workload, WrongAnswerError
 
-START_SECONDS = 60
+START_SECONDS = 90
 #: A server is at rest when it takes less than this share of one CPU; it is waited for at most so long.
 REST_SHARE, REST_SECONDS = 0.15, 8.0
 
@@ -77,7 +77,7 @@ def measure(
         spoken = [endpoint for endpoint in running.endpoints if endpoint.wire.protocol in wanted]
         calls = [(endpoint, endpoint.wire.request(workload)) for endpoint in spoken]
         try:
-            _wait(running, calls[0][1], calls[0][0].address, workload)
+            wait_until_right(running, calls[0][1], calls[0][0].address, workload)
         except BenchError as error:
             yield failure("", error)
             return
@@ -96,7 +96,7 @@ def measure(
                 yield failure(request.protocol, error)
 
 
-def _wait(running: Running, request: Request, address: str, workload: Workload) -> None:
+def wait_until_right(running: Running, request: Request, address: str, workload: Workload) -> None:
     """Wait for the first right answer.
 
     Raises

@@ -31,7 +31,14 @@ def write(results: Results, raw: Path) -> None:
 
 def table(results: Results) -> str:
     """Return the verdicts and all tables, without the words around them."""
-    return "\n".join([*_verdict_lines(list(_judged(results))), *_table_lines(results), *_failure_lines(results)])
+    return "\n".join(
+        [
+            *_verdict_lines(list(_judged(results))),
+            *_table_lines(results),
+            *_paced_lines(results),
+            *_failure_lines(results),
+        ]
+    )
 
 
 def _lines(results: Results, raw: Path, pictures: Sequence[Path]) -> Iterator[str]:
@@ -68,6 +75,7 @@ def _lines(results: Results, raw: Path, pictures: Sequence[Path]) -> Iterator[st
     for peer in results.peers:
         yield f"| {peer['title']} (`{peer['name']}`) | {peer['version']} | {peer['note']} |"
     yield from _table_lines(results)
+    yield from _paced_lines(results)
     yield from _failure_lines(results)
 
 
@@ -117,6 +125,23 @@ def _row(cell: Cell, title: str) -> str:
         f"{cell.proportional / 2**20:.0f}", str(cell.errors),
     ]  # fmt: skip
     return f"| {' | '.join(columns)} |"
+
+
+def _paced_lines(results: Results) -> Iterator[str]:
+    if not results.paced:
+        return
+    yield from ("", "## identity at a constant rate: REST JSON", "")
+    yield "Half of what the weakest server answered above, and half of ours. Latency counts from when a call was due:"
+    yield "a server that falls behind shows it."
+    yield ""
+    yield "| server | configuration | calls due/s | answered/s | p50 ms | p99 ms | errors |"
+    yield "|---|---|---:|---:|---:|---:|---:|"
+    titles = {peer["name"]: peer["title"] for peer in results.peers}
+    for each in sorted(results.paced, key=lambda paced: (paced.rate, paced.p99)):
+        answered = f"{each.answered:.0f}" + ("" if each.kept else ", falls behind")
+        latencies = f"{each.p50:.2f} | {each.p99:.2f}"
+        title = titles[each.peer]
+        yield f"| {title} | {each.variant} | {each.rate:.0f} | {answered} | {latencies} | {each.errors} |"
 
 
 def _failure_lines(results: Results) -> Iterator[str]:

@@ -26,6 +26,8 @@ class Plan:
     rounds: int
     timing: Timing
     workloads: Mapping[str, Mapping[str, tuple[int, ...]]]
+    #: How long each server is called at a constant rate; 0: not at all.
+    paced_seconds: float = 0
 
     def turns(self, peers: Sequence[Peer]) -> Iterator[tuple[int, str, Peer, Variant]]:
         """Give what is started, one after the other: A B A B, so that a slow minute meets them all."""
@@ -45,7 +47,8 @@ class Plan:
             wanted = self.workloads[workload]
             cells = sum(len(wanted.get(protocol, ())) for protocol in peer.protocols)
             total += START_SECONDS + each * cells
-        return total
+        paced = sum(START_SECONDS + 2 * self.paced_seconds for peer in peers if REST in peer.protocols)
+        return total + (paced if self.paced_seconds else 0)
 
 
 def quick_variants(peer: Peer) -> list[Variant]:
@@ -66,4 +69,4 @@ def full() -> Plan:
     workloads: dict[str, Mapping[str, tuple[int, ...]]] = dict.fromkeys(WORKLOADS, clients)
     workloads["identity"] = clients | {STREAM: STREAM_CLIENTS}
     workloads[LARGE] = {GRPC: TARGET_CLIENTS}
-    return Plan(False, 2, Timing(0.5, 2.5), workloads)
+    return Plan(False, 2, Timing(0.5, 2.5), workloads, paced_seconds=5)

@@ -14,6 +14,7 @@ from typing import Any
 from bench.first_light.command import run
 from bench.rivals.h2load import Load
 from bench.rivals.measure import Failure, Measurement
+from bench.rivals.paced import Paced
 from bench.rivals.workloads import ROOT
 
 FOLDER = ROOT / "bench" / "results"
@@ -34,6 +35,7 @@ class Results:
     peers: Sequence[Mapping[str, Any]]
     workloads: Mapping[str, str]
     measurements: Sequence[Measurement]
+    paced: Sequence[Paced]
     failures: Sequence[Failure]
 
     def write(self) -> Path:
@@ -52,6 +54,7 @@ class Results:
         content["measurements"] = [
             Measurement(**{**each, "load": Load(**each["load"])}) for each in content["measurements"]
         ]
+        content["paced"] = [Paced(**each) for each in content["paced"]]
         content["failures"] = [Failure(**each) for each in content["failures"]]
         return cls(**content)
 

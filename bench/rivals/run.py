@@ -11,17 +11,21 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from bench.first_light.command import BenchError
 from bench.rivals import h2load, page, plan
 from bench.rivals.measure import Failure, Measurement, measure
+from bench.rivals.paced import Paced, Pacer, rates
 from bench.rivals.peers import foreign, polyglot
 from bench.rivals.peers.base import Peer
 from bench.rivals.processes import load_average
 from bench.rivals.results import Results, commit, machine, now
+from bench.rivals.statistics import Key, best, cells
+from bench.rivals.targets import CLIENTS as TARGET_CLIENTS
+from bench.rivals.wire import REST
 from bench.rivals.workloads import LARGE, ROOT, WORKLOADS, Workload, identity
 
 
@@ -73,7 +77,7 @@ def execute(chosen: plan.Plan, peers: Sequence[Peer]) -> Results:
     workloads = {name: workload(name) for name in chosen.workloads}
     measurements: list[Measurement] = []
     failures: list[Failure] = []
-    begun, before = now(), load_average()
+    begun, before, measured = now(), load_average(), commit()
     for number, name, peer, variant in chosen.turns(peers):
         with tempfile.TemporaryDirectory(prefix="rivals-") as scratch:
             for found in measure(
@@ -90,9 +94,11 @@ def execute(chosen: plan.Plan, peers: Sequence[Peer]) -> Results:
                 else:
                     failures.append(found)
                 print(_progress(found), flush=True)
+    paced = list(_at_constant_rate(chosen, peers, measurements)) if chosen.paced_seconds else []
+    failures += [each for each in paced if isinstance(each, Failure)]
     return Results(
         begun,
-        commit(),
+        measured,
         chosen.quick,
         chosen.rounds,
         chosen.timing.seconds,
@@ -101,11 +107,41 @@ def execute(chosen: plan.Plan, peers: Sequence[Peer]) -> Results:
         [{"name": peer.name, "title": peer.title, "version": peer.version, "note": peer.note} for peer in peers],
         {name: each.title for name, each in workloads.items()},
         measurements,
+        [each for each in paced if isinstance(each, Paced)],
         failures,
     )
 
 
-def _progress(found: Measurement | Failure) -> str:
+def _at_constant_rate(
+    chosen: plan.Plan, peers: Sequence[Peer], measurements: Sequence[Measurement]
+) -> Iterator[Paced | Failure]:
+    """Call every server of the identity over REST in its best configuration."""
+    cells_of = best(cells(measurements))
+    strongest = {
+        peer.name: cell for peer in peers if (cell := cells_of.get(Key(peer.name, "identity", REST, TARGET_CLIENTS)))
+    }
+    if not strongest:
+        return
+    at = rates(list(strongest.values()))
+    with tempfile.TemporaryDirectory(prefix="rivals-") as tools:
+        pacer = Pacer(Path(tools))
+        for peer in peers:
+            for variant in peer.variants:
+                if peer.name in strongest and variant.title == strongest[peer.name].variant:
+                    with tempfile.TemporaryDirectory(prefix="rivals-") as scratch:
+                        for found in pacer.measure(
+                            peer, variant, identity(16), at=at, seconds=chosen.paced_seconds, folder=Path(scratch)
+                        ):
+                            print(_progress(found), flush=True)
+                            yield found
+
+
+def _progress(found: Measurement | Paced | Failure) -> str:
+    if isinstance(found, Paced):
+        return (
+            f"{found.peer}, {found.variant}, {found.answered:.0f} of {found.rate:.0f}/s, p50 {found.p50:.2f} ms,"
+            f" p99 {found.p99:.2f} ms, {found.errors} errors"
+        )
     where = f"{found.peer}, {found.variant}, {found.workload}, {found.protocol or 'start'}"
     if isinstance(found, Failure):
         return f"FAILED {where}: {found.why.splitlines()[0]}"

@@ -19,6 +19,7 @@ from bench.first_light.command import BenchError
 from bench.rivals import h2load, page, plan, processes, wire
 from bench.rivals.h2load import Aim, Load
 from bench.rivals.measure import Failure, Measurement
+from bench.rivals.paced import Paced, rates
 from bench.rivals.peers import foreign
 from bench.rivals.peers.base import ONE, TWO, Variant
 from bench.rivals.results import Results
@@ -73,7 +74,7 @@ def results(measurements: list[Measurement], failures: list[Failure]) -> Results
     machine = {"cpus": 2, "cpu": "some", "memoryGiB": 4, "kernel": "6", "python": "3.11"}
     return Results(
         "2026-01-02T03:04:05", "abc", True, 1, 1.5, machine, [0.1, 2], peers, {"identity": "identity"},
-        measurements, failures,
+        measurements, [Paced("mlserver", "1 worker", 100, 60, 1, 2, 0)], failures,
     )  # fmt: skip
 
 
@@ -223,6 +224,17 @@ def test_the_table_says_what_failed_and_why() -> None:
     assert "| MLSERVER | 1 worker | 32 | 1234 |" in text
     assert text.count("| kserve | 2 workers | identity | did not start | server ended |") == 1
     assert text.count("not judged") == 9
+
+
+def test_the_rates_are_half_of_the_weakest_and_half_of_ours() -> None:
+    found = [measured("kserve", 1000), measured("ray", 300), measured("polyglot", 9000)]
+    assert rates(list(best(cells(found)).values())) == [150, 4500]
+    assert rates(list(best(cells(found[:2])).values())) == [150]
+
+
+def test_a_server_that_falls_behind_a_constant_rate_is_told() -> None:
+    text = page.table(results([measured("mlserver", 1)], []))
+    assert "| MLSERVER | 1 worker | 100 | 60, falls behind | 1.00 | 2.00 | 0 |" in text
 
 
 def test_results_are_read_back_as_they_were_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

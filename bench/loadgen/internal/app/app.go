@@ -28,6 +28,7 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.IntVar(&plan.Requests, "requests", load.MaxRequests, "stop after this many requests")
 	flags.IntVar(&plan.AtLeast, "at-least", 0, "after an interrupt, go on until this many requests are sent")
 	flags.DurationVar(&plan.Duration, "duration", 10*time.Second, "stop after this time")
+	flags.Float64Var(&plan.Rate, "rate", 0, "requests per second of all clients together; 0: as many as are answered")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		return nil

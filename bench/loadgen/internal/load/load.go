@@ -1,4 +1,6 @@
-// Package load runs calls in a closed loop: each client sends its next request when it has the answer to the last.
+// Package load runs calls in a closed loop: each client sends its next request when it has the answer to the last. With a
+// rate it runs them in an open loop: each is due at its moment, whatever became of those before, and its latency counts from
+// then, also when no client was free to send it.
 package load
 
 import (
@@ -16,6 +18,7 @@ import (
 // The bounds of one run; nobody needs more from one machine's loopback.
 const (
 	MaxClients  = 256
+	MaxRate     = 100_000
 	MaxRequests = 1_000_000
 	MaxDuration = 5 * time.Minute
 	callTimeout = 10 * time.Second
@@ -28,6 +31,7 @@ type Plan struct {
 	Requests int
 	AtLeast  int
 	Duration time.Duration
+	Rate     float64 // requests per second of all clients together; 0: a closed loop
 	Started  func() // called when every client is connected; nil: nobody asks
 }
 
@@ -42,6 +46,8 @@ func (p Plan) Validate() error {
 		return fmt.Errorf("at least %d is not within 0 and the %d requests", p.AtLeast, p.Requests)
 	case p.Duration <= 0 || p.Duration > MaxDuration:
 		return fmt.Errorf("duration %s is not within 0s and %s", p.Duration, MaxDuration)
+	case p.Rate < 0 || p.Rate > MaxRate:
+		return fmt.Errorf("rate %g is not within 0 and %d", p.Rate, MaxRate)
 	}
 	return nil
 }
@@ -101,13 +107,17 @@ func measure(ctx context.Context, plan Plan, calls []target.Call) (Summary, erro
 	}
 	start := time.Now()
 	end := start.Add(plan.Duration)
-	more := func() bool {
+	next := func() (due time.Time, more bool) {
 		number := sent.Add(1)
-		return number <= int64(plan.Requests) && time.Now().Before(end) && (ctx.Err() == nil || number <= int64(plan.AtLeast))
+		due = time.Now()
+		if plan.Rate > 0 {
+			due = start.Add(time.Duration(float64(number-1) / plan.Rate * float64(time.Second)))
+		}
+		return due, number <= int64(plan.Requests) && due.Before(end) && (ctx.Err() == nil || number <= int64(plan.AtLeast))
 	}
 	var wait sync.WaitGroup
 	for i, call := range calls {
-		wait.Go(func() { clients[i].loop(context.WithoutCancel(ctx), call, more) })
+		wait.Go(func() { clients[i].loop(ctx, call, next) })
 	}
 	wait.Wait()
 	elapsed := time.Since(start)
@@ -130,14 +140,27 @@ type client struct {
 	failures  []Failure
 }
 
-func (c *client) loop(ctx context.Context, call target.Call, more func() bool) {
-	for more() {
-		start := time.Now()
-		if err := within(ctx, call); err != nil {
-			c.failures = append(c.failures, Failure{Began: start, Seconds: time.Since(start).Seconds(), Error: err.Error()})
+func (c *client) loop(ctx context.Context, call target.Call, next func() (due time.Time, more bool)) {
+	for due, more := next(); more && wait(ctx, due); due, more = next() {
+		if err := within(context.WithoutCancel(ctx), call); err != nil {
+			c.failures = append(c.failures, Failure{Began: due, Seconds: time.Since(due).Seconds(), Error: err.Error()})
 			continue
 		}
-		c.latencies = append(c.latencies, time.Since(start))
+		c.latencies = append(c.latencies, time.Since(due))
+	}
+}
+
+// wait returns when a request is due, at once where it already is; false when the run is cancelled before.
+func wait(ctx context.Context, due time.Time) bool {
+	ahead := time.Until(due)
+	if ahead <= 0 {
+		return true
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(ahead):
+		return true
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/polyglot-dev/polyglot-operator/bench/loadgen/internal/load"
@@ -56,6 +57,51 @@ func TestRunEndsWhenTheTimeIsUp(t *testing.T) {
 	if summary.Seconds < duration.Seconds() && summary.Requests < load.MaxRequests {
 		t.Errorf("ended early: %+v", summary)
 	}
+}
+
+func TestRunAtARateSendsEachRequestWhenItIsDue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &connections{answer: func(int64) error { time.Sleep(10 * time.Millisecond); return nil }}
+		plan := load.Plan{Clients: 4, Requests: load.MaxRequests, Duration: time.Second, Rate: 100}
+		summary, err := load.Run(t.Context(), plan, c.Open)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if summary.Requests != 100 || summary.MaxMicroseconds != 10_000 {
+			t.Errorf("got %+v, want 100 requests of 10 ms", summary)
+		}
+	})
+}
+
+func TestRunAtARateCountsTheTimeThatARequestWaitsForAClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &connections{answer: func(int64) error { time.Sleep(20 * time.Millisecond); return nil }}
+		plan := load.Plan{Clients: 1, Requests: load.MaxRequests, Duration: time.Second, Rate: 100}
+		summary, err := load.Run(t.Context(), plan, c.Open)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// One client answers 50 a second of the 100 that are due: the last of them is a second late.
+		if summary.Requests != 100 || summary.Seconds != 2 || summary.MaxMicroseconds != 1_010_000 {
+			t.Errorf("got %+v, want 100 requests in 2 s, the last after 1.01 s", summary)
+		}
+	})
+}
+
+func TestRunAtARateThatIsCancelledWaitsForNoRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		c := &connections{answer: succeed}
+		plan := load.Plan{Clients: 1, Requests: load.MaxRequests, Duration: time.Minute, Rate: 1}
+		summary, err := load.Run(ctx, plan, c.Open)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if summary.Requests != 1 || summary.Seconds > 1 {
+			t.Errorf("got %+v, want the first request alone", summary)
+		}
+	})
 }
 
 func TestRunCountsFailuresAndKeepsTheirLatencyOut(t *testing.T) {
