@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.first_light.command import BenchError
@@ -56,6 +56,8 @@ class Failure:
     workload: str
     protocol: str
     why: str
+    #: The ends of what the server's programs printed; paths of one machine, so it is shown and not kept.
+    printed: str = ""
 
 
 def measure(
@@ -79,7 +81,8 @@ def measure(
         try:
             wait_until_right(running, calls[0][1], calls[0][0].address, workload)
         except BenchError as error:
-            yield failure("", error)
+            printed = "\n".join(f"--- {role}\n{program.tail()}" for role, program in running.programs.items())
+            yield replace(failure("", error), printed=printed)
             return
         for endpoint, request in calls:
             try:
@@ -114,9 +117,8 @@ def wait_until_right(running: Running, request: Request, address: str, workload:
             return
         ended = [role for role, program in running.programs.items() if program.ended()]
         if ended or time.monotonic() > deadline:
-            why = f"{', '.join(ended)} ended" if ended else f"no right answer within {START_SECONDS} s: {last}"
-            tails = "\n".join(f"--- {role}\n{program.tail()}" for role, program in running.programs.items())
-            raise BenchError(f"{why}\n{tails}")
+            why = f"{', '.join(ended)} ended" if ended else f"no right answer within {START_SECONDS} s"
+            raise BenchError(f"{why}; last: {last}")
         time.sleep(0.2)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from bench.rivals import plots
@@ -104,12 +104,21 @@ def _table_lines(results: Results) -> Iterator[str]:
     for workload, title in results.workloads.items():
         for protocol in PROTOCOLS:
             rows = [cell for cell in chosen if (cell.key.workload, cell.key.protocol) == (workload, protocol)]
-            if rows:
+            failed = _failed(results, workload, protocol, {cell.key.peer for cell in rows})
+            if rows or failed:
                 yield from ("", f"## {title}: {protocol}", "")
                 yield f"| {' | '.join(COLUMNS)} |"
                 yield "|---|---|---:|---:|---|---:|---:|---|---:|---:|"
                 rows.sort(key=lambda cell: (cell.key.clients, -cell.per_second))
                 yield from (_row(cell, titles[cell.key.peer]) for cell in rows)
+                yield from (f"| {titles[peer]} | **failed**, see below |{' |' * (len(COLUMNS) - 2)}" for peer in failed)
+
+
+def _failed(results: Results, workload: str, protocol: str, measured: Collection[str]) -> list[str]:
+    """Return the servers that speak a protocol and have no row because none of their configurations gave one."""
+    failures = {each.peer for each in results.failures if each.workload == workload}
+    speakers = [peer["name"] for peer in results.peers if protocol in peer["protocols"]]
+    return [name for name in speakers if name in failures and name not in measured]
 
 
 def _row(cell: Cell, title: str) -> str:
@@ -148,14 +157,14 @@ def _failure_lines(results: Results) -> Iterator[str]:
     if not results.failures:
         return
     yield from ("", "## What failed", "")
-    yield "Their cells are missing above. The raw results have the ends of the servers' logs."
+    yield "The run itself printed the ends of the servers' logs."
     yield ""
     yield "| server | configuration | workload | protocol | why |"
     yield "|---|---|---|---|---|"
     # The same failure in another round tells nothing new.
     rows = {(each.peer, each.variant, each.workload, each.protocol): each for each in results.failures}
     for each in rows.values():
-        why = each.why.splitlines()[0].replace("|", "\\|")[:200]
+        why = each.why.replace("|", "\\|")[:200]
         yield f"| {each.peer} | {each.variant} | {each.workload} | {each.protocol or 'did not start'} | {why} |"
 
 

@@ -81,6 +81,6 @@ def machine() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "cpu": models[0] if models else platform.machine(),
         "memoryGiB": round(memory / 2**30),
-        "kernel": platform.release(),
+        "kernel": platform.release().partition("-")[0],
         "python": platform.python_version(),
     }

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from bench.first_light.command import BenchError
 from bench.rivals import h2load, page, plan
@@ -104,12 +105,18 @@ def execute(chosen: plan.Plan, peers: Sequence[Peer]) -> Results:
         chosen.timing.seconds,
         machine(),
         [before, load_average()],
-        [{"name": peer.name, "title": peer.title, "version": peer.version, "note": peer.note} for peer in peers],
+        [described(peer) for peer in peers],
         {name: each.title for name, each in workloads.items()},
         measurements,
         [each for each in paced if isinstance(each, Paced)],
-        failures,
+        [replace(each, why=each.why.splitlines()[0], printed="") for each in failures],
     )
+
+
+def described(peer: Peer) -> dict[str, Any]:
+    """Return what the page tells of a server."""
+    words = {"name": peer.name, "title": peer.title, "version": peer.version, "note": peer.note}
+    return {**words, "protocols": list(peer.protocols)}
 
 
 def _at_constant_rate(
@@ -144,7 +151,7 @@ def _progress(found: Measurement | Paced | Failure) -> str:
         )
     where = f"{found.peer}, {found.variant}, {found.workload}, {found.protocol or 'start'}"
     if isinstance(found, Failure):
-        return f"FAILED {where}: {found.why.splitlines()[0]}"
+        return f"FAILED {where}: {found.why}\n{found.printed}".rstrip()
     load, cpu = found.load, sum(found.cpu.values())
     return (
         f"{where}, {found.clients} clients: {load.per_second:.0f}/s, p50 {load.p50:.2f} ms, p99 {load.p99:.2f} ms,"

@@ -70,7 +70,8 @@ def judged(measurements: list[Measurement]) -> dict[str, bool | None]:
 
 def results(measurements: list[Measurement], failures: list[Failure]) -> Results:
     """Return a run."""
-    peers = [{"name": name, "title": name.upper(), "version": "1", "note": "n"} for name in ("mlserver", "kserve")]
+    words = {"version": "1", "note": "n", "protocols": [REST]}
+    peers = [{"name": name, "title": name.upper(), **words} for name in ("mlserver", "kserve")]
     machine = {"cpus": 2, "cpu": "some", "memoryGiB": 4, "kernel": "6", "python": "3.11"}
     return Results(
         "2026-01-02T03:04:05", "abc", True, 1, 1.5, machine, [0.1, 2], peers, {"identity": "identity"},
@@ -219,10 +220,11 @@ def test_nothing_is_judged_against_a_server_that_was_not_measured(peer: str) -> 
 
 
 def test_the_table_says_what_failed_and_why() -> None:
-    failure = Failure("kserve", "2 workers", "identity", "", "server ended\n--- server\nTraceback | long")
+    failure = Failure("kserve", "2 workers", "identity", "", "server ended")
     text = page.table(results([measured("mlserver", 1234)], [failure, failure]))
     assert "| MLSERVER | 1 worker | 32 | 1234 |" in text
     assert text.count("| kserve | 2 workers | identity | did not start | server ended |") == 1
+    assert "| KSERVE | **failed**, see below |" in text
     assert text.count("not judged") == 9
 
 

@@ -113,9 +113,27 @@ def peers(folder: Path, version: str) -> tuple[Polyglot, ...]:
     shipped = "models off the loop, metrics on, 1 % of traces sent to a collector on this machine"
     return (
         Polyglot(
+            "polyglot",
+            "Polyglot",
+            f"gateway and server over TCP, `batching: {{maxSize: {BATCH}, maxDelay: 0ms}}`, `inference.workers` 1 or 2;"
+            f" {shipped}",
+            version,
+            gateway,
+            batching=True,
+        ),
+        Polyglot(
+            "polyglot-uds",
+            "Polyglot, Unix sockets",
+            "the same, with a Unix socket for each worker between gateway and server",
+            version,
+            gateway,
+            batching=True,
+            sockets=True,
+        ),
+        Polyglot(
             "unbatched",
             "Polyglot, unbatched",
-            f"gateway and server over TCP, no `batching`; {shipped}",
+            "as above, without `batching`",
             version,
             gateway,
             variants=(ONE,),
@@ -123,7 +141,7 @@ def peers(folder: Path, version: str) -> tuple[Polyglot, ...]:
         Polyglot(
             "unbatched-uds",
             "Polyglot, unbatched, Unix sockets",
-            "the same, with a Unix socket between gateway and server",
+            "the same without `batching`",
             version,
             gateway,
             sockets=True,

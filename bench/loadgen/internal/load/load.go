@@ -32,7 +32,7 @@ type Plan struct {
 	AtLeast  int
 	Duration time.Duration
 	Rate     float64 // requests per second of all clients together; 0: a closed loop
-	Started  func() // called when every client is connected; nil: nobody asks
+	Started  func()  // called when every client is connected; nil: nobody asks
 }
 
 // Validate reports a plan outside the bounds.
