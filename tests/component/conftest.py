@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.component.processes import ROOT, Chain, build_gateway, chain
 
-MODELS = [
-    {"name": "digits", "format": "ONNX", "path": str(ROOT / "examples/digits")},
+MODELS: list[dict[str, Any]] = [
+    {
+        "name": "digits",
+        "format": "ONNX",
+        "path": str(ROOT / "examples/digits"),
+        "batching": {"maxSize": 32, "maxDelay": "0ms"},
+    },
     {"name": "text-statistics", "format": "Python", "path": str(ROOT / "examples/python-model")},
     {"name": "storyteller", "format": "Python", "path": str(ROOT / "examples/streaming")},
     {"name": "slow", "format": "Python", "path": str(ROOT / "tests/component/models/slow")},

@@ -97,6 +97,7 @@ class Chain:
     inference: Process
     rest: str
     grpc: str
+    admin: str
     metrics: str
 
     def in_flight(self) -> float:
@@ -117,12 +118,12 @@ def write_yaml(path: Path, content: dict[str, Any]) -> Path:
 def chain(
     folder: Path,
     gateway_binary: Path,
-    models: list[dict[str, str]],
+    models: list[dict[str, Any]],
     administration: Mapping[str, Any] | None = None,
 ) -> Iterator[Chain]:
     """Run an inference server with the given models and a gateway in front of it, both ready.
 
-    `administration` is what callers may do, at both.
+    A model's `batching` is told to both, and `administration` is what callers may do, at both.
     """
     inference_port, metrics_port, rest, grpc, admin = (free_port() for _ in range(5))
     inference_config = write_yaml(
@@ -141,6 +142,7 @@ def chain(
             "backend": {"host": "127.0.0.1", "ports": [inference_port], "resolveInterval": "1s"},
             "limits": {"maxRequestBytes": 1 << 20, "defaultTimeout": "30s"},
             "drain": {"timeout": "10s"},
+            "models": [{"name": one["name"], "batching": one["batching"]} for one in models if "batching" in one],
             "administration": dict(administration or {}),
         },
     )
@@ -152,4 +154,4 @@ def chain(
         wait_for(inference, f"http://127.0.0.1:{metrics_port}/metrics")
         wait_for(gateway, f"http://127.0.0.1:{rest}/v2/health/ready")
         rest_url, metrics_url = f"http://127.0.0.1:{rest}", f"http://127.0.0.1:{metrics_port}"
-        yield Chain(gateway, inference, rest_url, f"127.0.0.1:{grpc}", metrics_url)
+        yield Chain(gateway, inference, rest_url, f"127.0.0.1:{grpc}", f"http://127.0.0.1:{admin}", metrics_url)
