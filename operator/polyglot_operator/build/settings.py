@@ -30,8 +30,8 @@ class UnquotedValueError(TypeError):
 class Place:
     """Where the two processes run and how they find each other: all that differs between a cluster and a laptop.
 
-    Addresses are `host:port`. The gateway calls `workers` of them at `host`, one for each port, or, without a host, the
-    Unix sockets that they listen on.
+    Addresses are `host:port`. The inference processes listen at `listen`; the gateway finds them at `host`, one at each
+    of `ports`, or without a host at `sockets`.
     """
 
     rest: str
