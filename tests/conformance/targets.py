@@ -105,12 +105,14 @@ class Polyglot:
         folder.mkdir(parents=True, exist_ok=True)
         for name in served:
             lay_out(folder / name, "polyglot.py")
-        server, metrics = free_port(), free_port()
+        # Memory can be shared over a Unix socket only.
+        metrics, socket = free_port(), folder / "inference.sock"
+        listen = f"unix:{socket}" if self._gateway else f"127.0.0.1:{free_port()}"
         config = write_yaml(
             folder / "inference.yaml",
             {
                 "models": [{"name": name, "format": "Python", "path": str(folder / name)} for name in served],
-                "grpc": {"listen": [f"127.0.0.1:{server}"], "maxMessageBytes": MAX_MESSAGE_BYTES},
+                "grpc": {"listen": [listen], "maxMessageBytes": MAX_MESSAGE_BYTES},
                 "metrics": {"host": "127.0.0.1", "port": metrics},
                 "administration": ADMINISTRATION,
             },
@@ -118,14 +120,15 @@ class Polyglot:
         command = [str(Path(sys.executable).parent / "polyglot-inference"), "--config", str(config)]
         with running(command, folder / "inference.log") as inference:
             if self._gateway is None:
-                yield Instance(self, folder, "", f"127.0.0.1:{server}", [inference])
+                yield Instance(self, folder, "", listen, [inference])
                 return
             rest, grpc, admin = (f"127.0.0.1:{free_port()}" for _ in range(3))
             config = write_yaml(
                 folder / "gateway.yaml",
                 {
                     "listen": {"rest": rest, "grpc": grpc, "admin": admin},
-                    "backend": {"host": "127.0.0.1", "ports": [server], "resolveInterval": "1s"},
+                    "backend": {"sockets": [str(socket)]},
+                    "sharedMemory": {"enabled": True},
                     "limits": {"maxRequestBytes": MAX_MESSAGE_BYTES, "defaultTimeout": "30s"},
                     "drain": {"timeout": "10s"},
                     "administration": ADMINISTRATION,

@@ -8,7 +8,8 @@
 //   - integers are exact and must fit their datatype; 1.0 is no integer; floats out of range are refused;
 //   - FP16 and BF16 have no JSON form: they are refused with the advice to send them as binary data;
 //   - a field given twice, a missing field, a tensor name used twice is refused; a field we don't know is ignored;
-//   - binary tensors behind the JSON (Triton's extension, binary.go) are not copied, but checked against shape and datatype.
+//   - binary tensors behind the JSON (Triton's extension, binary.go) are not copied, but checked against shape and datatype;
+//   - a tensor in shared memory (sharedmemory.go) has no data here: its parameters pass, and the backend checks them.
 //
 // Responses hold flat data, but for outputs that the caller wants as binary data. Floats have the shortest form that reads back as the same value. What JSON cannot say (NaN,
 // infinity, FP16, BF16, BYTES that are not UTF-8) fails with UNREPRESENTABLE instead of text that no parser accepts, as

@@ -90,7 +90,9 @@ func (d *requestDecoder) inputs() error {
 		}
 		names[input.Name] = struct{}{}
 		d.request.Inputs = append(d.request.Inputs, input)
-		d.request.RawInputContents = append(d.request.RawInputContents, raw)
+		if !inSharedMemory(input.Parameters) {
+			d.request.RawInputContents = append(d.request.RawInputContents, raw)
+		}
 		return nil
 	})
 }
@@ -121,8 +123,8 @@ func (d *requestDecoder) input() (*pb.ModelInferRequest_InferInputTensor, []byte
 		}
 		return err
 	})
-	hasData := !missing.has("data")
-	if way.size != nil {
+	hasData, shared := !missing.has("data"), inSharedMemory(input.Parameters)
+	if way.size != nil || shared {
 		missing.remove("data")
 	}
 	if err == nil {
@@ -130,6 +132,12 @@ func (d *requestDecoder) input() (*pb.ModelInferRequest_InferInputTensor, []byte
 	}
 	if err != nil {
 		return nil, nil, err
+	}
+	if shared {
+		if hasData || way.size != nil {
+			return nil, nil, apierr.New(apierr.InvalidTensor, "input %q: lies in shared memory and has data; send one of them", input.Name)
+		}
+		return input, nil, nil
 	}
 	if way.size != nil && hasData {
 		return nil, nil, apierr.New(apierr.InvalidTensor, "input %q: has both data and %s; send one of them", input.Name, binaryDataSize)

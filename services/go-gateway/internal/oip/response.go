@@ -31,6 +31,13 @@ func AppendInferResponse(dst []byte, response *pb.ModelInferResponse, binary Bin
 		if index > 0 {
 			dst = append(dst, ',')
 		}
+		if inSharedMemory(output.GetParameters()) {
+			if dst, err = appendParameters(appendDescription(dst, output), output.GetParameters()); err != nil {
+				return dst, nil, apierr.New(apierr.Unrepresentable, "output %q: %w; call by gRPC", output.GetName(), err)
+			}
+			dst = append(dst, '}')
+			continue
+		}
 		raw, err := rawOutput(response, index)
 		if err != nil {
 			return dst, nil, contradiction(output, err)

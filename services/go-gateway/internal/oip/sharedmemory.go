@@ -8,6 +8,12 @@ import (
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/oip/pb"
 )
 
+// inSharedMemory says whether a tensor lies in a shared-memory region, so that its data is not in the message.
+// https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_shared_memory.md
+func inSharedMemory(parameters map[string]*pb.InferParameter) bool {
+	return parameters["shared_memory_region"] != nil
+}
+
 // DecodeRegisterRequest translates the body of POST /v2/systemsharedmemory/region/{region}/register.
 func DecodeRegisterRequest(body []byte, region string) (*pb.SystemSharedMemoryRegisterRequest, error) {
 	request := &pb.SystemSharedMemoryRegisterRequest{Name: region}
