@@ -1,6 +1,5 @@
 """Pulls the answers of a model that streams, one when the last one has been taken."""
 
-import contextlib
 import functools
 from collections.abc import AsyncGenerator, Generator
 from typing import Final, TypeVar
@@ -12,7 +11,7 @@ Step = TypeVar("Step")
 _END: Final = object()
 
 
-async def pulled(
+def pulled(
     steps: Generator[Step, None, None] | AsyncGenerator[Step, None], executor: ModelExecutor, deadline: float | None
 ) -> AsyncGenerator[Step, None]:
     """The steps of a model: those of an async generator run on the event loop, those of a plain one on its threads.
@@ -25,11 +24,12 @@ async def pulled(
     DeadlineExceededError
         The deadline passed before a thread was free for a step.
     """
-    if isinstance(steps, AsyncGenerator):
-        async with contextlib.aclosing(steps):
-            async for step in steps:
-                yield step
-        return
+    return steps if isinstance(steps, AsyncGenerator) else _on_threads(steps, executor, deadline)
+
+
+async def _on_threads(
+    steps: Generator[Step, None, None], executor: ModelExecutor, deadline: float | None
+) -> AsyncGenerator[Step, None]:
     try:
         # StopIteration cannot pass through a future.
         while (found := await executor.run(functools.partial(next, steps, _END), deadline)) is not _END:
