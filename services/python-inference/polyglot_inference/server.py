@@ -1,13 +1,14 @@
 """The process: `polyglot-inference --config FILE`.
 
-One event loop (uvloop), one gRPC server. It listens before the models are loaded, so that probes see Starting;
-SIGTERM and SIGINT drain it. Exit status: 0 after a drain, 1 when a model or a port cannot be had, 2 for wrong
-settings, 143 when a second signal cuts the drain short.
+One event loop (uvloop), one gRPC server; with several addresses, one process for each (`workers.py`). It listens
+before the models are loaded, so that probes see Starting; SIGTERM and SIGINT drain it. Exit status: 0 after a drain, 1
+when a model or a port cannot be had, 2 for wrong settings, 143 when a second signal cuts the drain short.
 """
 
 import argparse
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -29,11 +30,12 @@ from polyglot_inference.protocol.health import Health
 from polyglot_inference.protocol.service import InferenceService
 from polyglot_inference.repository.models import ModelRepository
 from polyglot_inference.runtime.cpus import available_cpus
-from polyglot_inference.settings import Settings, SettingsError
+from polyglot_inference.settings import GrpcSettings, Settings, SettingsError
 from polyglot_inference.telemetry.logs import LogControl, configure_logging
 from polyglot_inference.telemetry.metrics import Metrics, serve_metrics
 from polyglot_inference.telemetry.sampling import sampler_from_environment
 from polyglot_inference.telemetry.traces import Tracing, exporter_from_environment
+from polyglot_inference.workers import Worker, Workers
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
@@ -59,15 +61,18 @@ class InferenceServer:
         Makes spans; closed by its owner.
     logs
         The log, for callers who change its settings.
+    worker
+        Which of several processes this is; None where it is the only one.
     """
 
-    def __init__(self, settings: Settings, tracing: Tracing, logs: LogControl) -> None:
+    def __init__(self, settings: Settings, tracing: Tracing, logs: LogControl, worker: Worker | None = None) -> None:
         self.lifecycle = Lifecycle()
         self.in_flight = InFlight()
         self.metrics = Metrics(self.in_flight)
         self.grpc_address = ""
         self.metrics_port = 0
         self._settings = settings
+        self._worker = worker
         cpus = settings.runtime.cpus or available_cpus()
         self._repository = ModelRepository(settings.models, settings.queue, cpus, self.metrics, tracing)
         self._access = Access(settings.administration)
@@ -80,7 +85,8 @@ class InferenceServer:
             tracing,
             extensions=Administration.EXTENSIONS,
         )
-        self._server = grpc.aio.server(options=_channel_options(settings.grpc.max_message_bytes))
+        self._server = grpc.aio.server(options=_channel_options(settings.grpc))
+        self._all_loaded = asyncio.Event()
         self._cleanup = contextlib.ExitStack()
 
     async def start(self) -> None:
@@ -112,6 +118,9 @@ class InferenceServer:
             A model cannot be served.
         """
         await self._repository.load_all()
+        if self._worker:
+            self._worker.loaded()
+            await self._all_loaded.wait()
         await self.lifecycle.ready()
 
     async def drain(self, timeout_seconds: float) -> None:
@@ -130,27 +139,32 @@ class InferenceServer:
 
     def _listen(self) -> None:
         self.grpc_address = listen(self._server, self._settings.grpc.listen[0])
+        if self._worker:
+            loop = asyncio.get_running_loop()
+            ready = functools.partial(loop.call_soon_threadsafe, self._all_loaded.set)
+            self._worker.serve(self.metrics.registry, ready)
+            _log.info("Listening", extra={"grpc": self.grpc_address})
+            return
         scrape = self._settings.metrics
         try:
-            metrics_server = serve_metrics(self.metrics, scrape.host, scrape.port)
+            metrics_server = serve_metrics(self.metrics.registry, scrape.host, scrape.port)
         except OSError as error:
             raise OSError(f"metrics: cannot listen on {scrape.host}:{scrape.port}: {error}") from error
         self._cleanup.callback(metrics_server.server_close)
         self._cleanup.callback(metrics_server.shutdown)
-        self.metrics_port = metrics_server.server_port
         _log.info(
             "Listening",
             extra={"grpc": self.grpc_address, "metrics": f"{scrape.host}:{self.metrics_port}"},
         )
 
 
-async def serve(settings: Settings, tracing: Tracing, logs: LogControl) -> int:
+async def serve(settings: Settings, tracing: Tracing, logs: LogControl, worker: Worker | None = None) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit status."""
     signals: asyncio.Queue[int] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, number)
 
-    server = InferenceServer(settings, tracing, logs)
+    server = InferenceServer(settings, tracing, logs, worker)
     try:
         await server.start()
         if await _before_signal(server.load(), signals):
@@ -161,6 +175,8 @@ async def serve(settings: Settings, tracing: Tracing, logs: LogControl) -> int:
         await server.stop(None)
         # The last line of the log becomes the pod's termination message.
         _log.error("Cannot serve: %s", error)
+        if worker:
+            worker.failed(str(error))
         return EXIT_FAILED
     return EXIT_OK if drained else EXIT_CUT_SHORT
 
@@ -184,12 +200,15 @@ async def _log_state(state: State) -> None:
     _log.info("State is %s", state.value)
 
 
-def _channel_options(max_message_bytes: int) -> list[tuple[str, int]]:
+def _channel_options(settings: GrpcSettings) -> list[tuple[str, int]]:
     return [
         # Twice our limit: up to there the caller gets our error, which names the setting; beyond it grpc-core cuts
         # the call off, unread.
-        ("grpc.max_receive_message_length", min(2 * max_message_bytes, _LARGEST_GRPC_LIMIT)),
+        ("grpc.max_receive_message_length", min(2 * settings.max_message_bytes, _LARGEST_GRPC_LIMIT)),
         ("grpc.max_send_message_length", _LARGEST_GRPC_LIMIT),
+        # Callers connect anew, so that they find replicas and workers that were added. Without a grace, which stays
+        # infinite, no call is cut off: those in flight are finished on the old connection.
+        ("grpc.max_connection_age_ms", round(settings.max_connection_age.total_seconds() * 1000)),
         # A second process on the same port must fail, not share it.
         ("grpc.so_reuseport", 0),
         # Clients may ping idle connections every 10 s; by default grpc-core closes the connection of one that does
@@ -214,17 +233,50 @@ def main() -> NoReturn:
     parser.add_argument(
         "--config", type=Path, required=True, help="YAML file of settings; POLYGLOT_INFERENCE__… variables override it"
     )
-    arguments = parser.parse_args()
+    config: Path = parser.parse_args().config
     try:
-        settings = Settings.load(arguments.config)
+        settings = Settings.load(config)
+    except SettingsError as error:
+        sys.exit(_report_settings(error))
+    if len(settings.grpc.listen) == 1:
+        _run(settings, None)
+    configure_logging(settings.log.level)
+    try:
+        sys.exit(Workers(settings, functools.partial(run_worker, config)).watch())
+    except OSError as error:
+        _log.error("Cannot serve: %s", error)
+        sys.exit(EXIT_FAILED)
+
+
+def run_worker(config: Path, worker: Worker) -> NoReturn:
+    """Be one of several processes."""
+    # Ctrl-C is for the watching process, which passes it on; twice would cut the drain short.
+    os.setpgid(0, 0)
+    _number_log_records(worker.number)
+    _run(Settings.load(config).of_worker(worker.number, available_cpus()), worker)
+
+
+def _run(settings: Settings, worker: Worker | None) -> NoReturn:
+    try:
         tracing = Tracing(exporter_from_environment(os.environ), sampler_from_environment(os.environ))
     except SettingsError as error:
         sys.exit(_report_settings(error))
     logs = configure_logging(settings.log.level)
-    status = uvloop.run(serve(settings, tracing, logs))
+    status = uvloop.run(serve(settings, tracing, logs, worker))
     if not tracing.close(_EXPORT_SECONDS):
         _log.warning("Gave up the last spans: the collector did not take them within %s s", _EXPORT_SECONDS)
     logging.shutdown()
     # A model that still runs must not hold the process: the interpreter would wait for its thread, and no one can
     # stop it.
     os._exit(status)
+
+
+def _number_log_records(worker: int) -> None:
+    made = logging.getLogRecordFactory()
+
+    def numbered(*arguments: Any, **named: Any) -> logging.LogRecord:
+        record = made(*arguments, **named)
+        record.worker = worker
+        return record
+
+    logging.setLogRecordFactory(numbered)

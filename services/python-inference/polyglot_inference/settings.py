@@ -24,8 +24,14 @@ UNIX: Final = "unix:"
 _HOST_AND_PORT: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+]|[^:/\[\]\s]+):([0-9]{1,5})")
 # A socket's path lives in sockaddr_un, whose 108 bytes include the closing NUL.
 _LONGEST_SOCKET_PATH: Final = 107
-_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(us|ms|s)")
-_UNITS: Final = {"us": timedelta(microseconds=1), "ms": timedelta(milliseconds=1), "s": timedelta(seconds=1)}
+_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(us|ms|s|m|h)")
+_UNITS: Final = {
+    "us": timedelta(microseconds=1),
+    "ms": timedelta(milliseconds=1),
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+}
 
 
 class SettingsError(Exception):
@@ -51,7 +57,7 @@ def _duration(value: object) -> object:
         return value
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if not match:
-        raise ValueError("must be a number with a unit, us, ms or s, for example 2ms")
+        raise ValueError("must be a number with a unit, us, ms, s, m or h, for example 2ms")
     return float(match[1]) * _UNITS[match[2]]
 
 
@@ -85,7 +91,22 @@ class ModelSettings(_Section):
 class GrpcSettings(_Section):
     """The gRPC listeners."""
 
-    listen: list[Address] = Field(default=["0.0.0.0:9000"], min_length=1, max_length=1)
+    listen: list[Address] = Field(default=["0.0.0.0:9000"], min_length=1, max_length=8)
+    max_connection_age: Duration = Field(
+        default=timedelta(minutes=5),
+        ge=timedelta(seconds=1),
+        le=timedelta(days=1),
+        description="After so long, give or take a tenth, a connection is closed when its calls are done",
+    )
+
+    @field_validator("listen")
+    @classmethod
+    def _addresses_differ(cls, listen: list[str]) -> list[str]:
+        repeated = [address for address, times in Counter(listen).items() if times > 1 and not address.endswith(":0")]
+        if repeated:
+            raise ValueError(f"addresses must differ; given more than once: {', '.join(repeated)}")
+        return listen
+
     max_message_bytes: int = Field(
         default=64 * 2**20, ge=1024, le=2**30, description="Largest request and largest response"
     )
@@ -192,6 +213,12 @@ class Settings(BaseSettings):
         if repeated:
             raise ValueError(f"model names must be unique; given more than once: {', '.join(repeated)}")
         return models
+
+    def of_worker(self, number: int, available_cpus: int) -> Self:
+        """Those of one of the processes: its address, and its share of the CPUs."""
+        cpus = self.runtime.cpus or max(1, available_cpus // len(self.grpc.listen))
+        grpc = self.grpc.model_copy(update={"listen": [self.grpc.listen[number]]})
+        return self.model_copy(update={"grpc": grpc, "runtime": RuntimeSettings(cpus=cpus)})
 
     @classmethod
     def settings_customise_sources(

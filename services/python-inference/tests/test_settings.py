@@ -67,6 +67,14 @@ def test_the_environment_overrides_single_fields_of_the_file(file: Path, monkeyp
     assert settings.drain.timeout_seconds == 3
 
 
+def test_a_worker_has_its_own_address_and_its_share_of_the_cpus(file: Path) -> None:
+    file.write_text(f"{MINIMAL}\ngrpc: {{listen: ['a:9000', 'a:9010'], maxConnectionAge: 1h}}")
+    worker = Settings.load(file).of_worker(1, available_cpus=5)
+    assert (worker.grpc.listen, worker.runtime.cpus) == (["a:9010"], 2)
+    assert worker.grpc.max_connection_age == timedelta(hours=1)
+    assert Settings.load(file).of_worker(0, available_cpus=1).runtime.cpus == 1
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
@@ -86,6 +94,12 @@ def test_the_environment_overrides_single_fields_of_the_file(file: Path, monkeyp
         (f"{MINIMAL}\nmodel: []", "model: Extra inputs are not permitted"),
         (f"{MINIMAL}\nmetrics: {{port: 65536}}", "metrics.port: Input should be less than or equal to 65535"),
         (f"{MINIMAL}\ngrpc: {{listen: []}}", "grpc.listen: List should have at least 1 item"),
+        (
+            f"{MINIMAL}\ngrpc: {{listen: ['a:9000', 'b:9000', 'a:9000']}}",
+            "grpc.listen: Value error, addresses must differ; given more than once: a:9000",
+        ),
+        (f"{MINIMAL}\ngrpc: {{listen: [{', '.join(['a:0'] * 9)}]}}", "grpc.listen: List should have at most 8 items"),
+        (f"{MINIMAL}\ngrpc: {{maxConnectionAge: 500ms}}", "grpc.maxConnectionAge: Input should be greater than or"),
         (f"{MINIMAL}\ngrpc: {{listen: ['0.0.0.0']}}", "'0.0.0.0' must be host:port or unix:/absolute/path"),
         (f"{MINIMAL}\ngrpc: {{listen: ['0.0.0.0:65536']}}", "'0.0.0.0:65536' must be host:port"),
         (f"{MINIMAL}\ngrpc: {{listen: ['unix:run.sock']}}", "'unix:run.sock' must name an absolute path"),
@@ -96,7 +110,7 @@ def test_the_environment_overrides_single_fields_of_the_file(file: Path, monkeyp
         ),
         (
             "models: [{name: a, format: ONNX, path: /a, batching: {maxSize: 2, maxDelay: 5}}]",
-            "models.0.batching.maxDelay: Value error, must be a number with a unit, us, ms or s",
+            "models.0.batching.maxDelay: Value error, must be a number with a unit, us, ms, s, m or h",
         ),
         (
             "models: [{name: a, format: ONNX, path: /a, batching: {maxSize: 2, maxDelay: 2s}}]",

@@ -130,7 +130,7 @@ class Metrics:
             self.state.labels(candidate.value).set(candidate is state)
 
 
-def serve_metrics(metrics: Metrics, host: str, port: int) -> WSGIServer:
+def serve_metrics(registry: CollectorRegistry, host: str, port: int) -> WSGIServer:
     """Serve /metrics on a thread of its own; the server's `server_port` is the bound port, `shutdown()` ends it."""
-    server, _ = start_http_server(port, host, registry=metrics.registry)
+    server, _ = start_http_server(port, host, registry=registry)
     return server
