@@ -19,6 +19,7 @@ MODELS: list[dict[str, Any]] = [
     },
     {"name": "text-statistics", "format": "Python", "path": str(ROOT / "examples/python-model")},
     {"name": "storyteller", "format": "Python", "path": str(ROOT / "examples/streaming")},
+    {"name": "counting", "format": "Python", "path": str(ROOT / "tests/component/models/counting")},
     {"name": "slow", "format": "Python", "path": str(ROOT / "tests/component/models/slow")},
 ]
 

@@ -1,9 +1,12 @@
-"""Streams through the gateway: an unmodified Triton client, and the example that tells a story."""
+"""Streams through the gateway: an unmodified Triton client, server-sent events, and the example that tells a story."""
 
+import json
 import queue
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -72,3 +75,37 @@ def test_a_caller_that_leaves_the_gateway_frees_the_model(service: Chain) -> Non
     while metric(service, "polyglot_inference_streams") or service.in_flight():
         assert time.monotonic() < deadline, "the stream is still open"
         time.sleep(0.05)
+
+
+@contextmanager
+def events(service: Chain, model: str, body: dict[str, Any]) -> Iterator[Iterator[dict[str, Any]]]:
+    """The server-sent events of generate_stream, as they come."""
+    request = urllib.request.Request(f"{service.rest}/v2/models/{model}/generate_stream", json.dumps(body).encode())
+    with urllib.request.urlopen(request, timeout=SECONDS) as reply:
+        yield (json.loads(line.removeprefix(b"data:")) for line in reply if line.startswith(b"data:"))
+
+
+def test_a_story_is_told_by_server_sent_events_and_whole_by_the_same_words(service: Chain) -> None:
+    body = {"text_input": "Alice was", **SEED}
+    with events(service, "storyteller", body) as told:
+        words = [event["text_output"] for event in told]
+    assert len(words) == 30
+    assert words[:2] == ["Alice", "was"]
+    with events(service, "storyteller", {"text_input": "Alice was", "parameters": SEED}) as told:
+        assert [event["text_output"] for event in told] == words
+    once = call(f"{service.rest}/v2/models/storyteller/generate", {"text_input": "Once", "max_words": 1}).json()
+    assert once["text_output"] == "Once"
+
+
+def test_a_caller_that_leaves_its_events_stops_the_model_within_one_step(service: Chain, tmp_path: Path) -> None:
+    steps = tmp_path / "steps"
+    with events(service, "counting", {"steps": str(steps)}) as numbers:
+        assert [next(numbers)["number"] for _ in range(3)] == [1, 2, 3]
+    deadline = time.monotonic() + SECONDS
+    while metric(service, "polyglot_inference_streams"):
+        assert time.monotonic() < deadline, "the stream is still open"
+        time.sleep(0.05)
+    left = int(steps.read_text())
+    time.sleep(1.2)  # more than two steps
+    assert left <= 4
+    assert int(steps.read_text()) == left
