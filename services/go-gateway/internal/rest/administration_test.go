@@ -12,7 +12,7 @@ import (
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/oip/pb"
 )
 
-func (b *backend) ModelConfig(ctx context.Context, request *pb.ModelConfigRequest) (*pb.ModelConfigResponse, error) {
+func (b *pod) ModelConfig(ctx context.Context, request *pb.ModelConfigRequest) (*pb.ModelConfigResponse, error) {
 	if err := served(ctx, request.GetName(), request.GetVersion()); err != nil {
 		return nil, err
 	}
@@ -23,7 +23,7 @@ func (b *backend) ModelConfig(ctx context.Context, request *pb.ModelConfigReques
 	return &pb.ModelConfigResponse{Config: config}, nil
 }
 
-func (b *backend) ModelStatistics(ctx context.Context, request *pb.ModelStatisticsRequest) (*pb.ModelStatisticsResponse, error) {
+func (b *pod) ModelStatistics(ctx context.Context, request *pb.ModelStatisticsRequest) (*pb.ModelStatisticsResponse, error) {
 	if name := request.GetName(); name != "" {
 		if err := served(ctx, name, request.GetVersion()); err != nil {
 			return nil, err
@@ -32,20 +32,20 @@ func (b *backend) ModelStatistics(ctx context.Context, request *pb.ModelStatisti
 	return &pb.ModelStatisticsResponse{ModelStats: []*pb.ModelStatistics{{Name: "digits", Version: "1", InferenceCount: 3}}}, nil
 }
 
-func (b *backend) RepositoryIndex(context.Context, *pb.RepositoryIndexRequest) (*pb.RepositoryIndexResponse, error) {
+func (b *pod) RepositoryIndex(context.Context, *pb.RepositoryIndexRequest) (*pb.RepositoryIndexResponse, error) {
 	return &pb.RepositoryIndexResponse{Models: []*pb.RepositoryIndexResponse_ModelIndex{{Name: "digits", State: "READY"}, {Name: "words", State: "LOADING"}}}, nil
 }
 
-func (b *backend) RepositoryModelLoad(ctx context.Context, request *pb.RepositoryModelLoadRequest) (*pb.RepositoryModelLoadResponse, error) {
+func (b *pod) RepositoryModelLoad(ctx context.Context, request *pb.RepositoryModelLoadRequest) (*pb.RepositoryModelLoadResponse, error) {
 	return &pb.RepositoryModelLoadResponse{}, served(ctx, request.GetModelName(), "")
 }
 
-func (b *backend) RepositoryModelUnload(ctx context.Context, request *pb.RepositoryModelUnloadRequest) (*pb.RepositoryModelUnloadResponse, error) {
+func (b *pod) RepositoryModelUnload(ctx context.Context, request *pb.RepositoryModelUnloadRequest) (*pb.RepositoryModelUnloadResponse, error) {
 	return &pb.RepositoryModelUnloadResponse{}, served(ctx, request.GetModelName(), "")
 }
 
 // TraceSetting answers with what it was sent, and the model's name.
-func (b *backend) TraceSetting(_ context.Context, request *pb.TraceSettingRequest) (*pb.TraceSettingResponse, error) {
+func (b *pod) TraceSetting(_ context.Context, request *pb.TraceSettingRequest) (*pb.TraceSettingResponse, error) {
 	settings := map[string]*pb.TraceSettingResponse_SettingValue{"model": {Value: []string{request.GetModelName()}}}
 	for name, value := range request.GetSettings() {
 		settings[name] = &pb.TraceSettingResponse_SettingValue{Value: value.GetValue()}
@@ -54,7 +54,7 @@ func (b *backend) TraceSetting(_ context.Context, request *pb.TraceSettingReques
 }
 
 // LogSettings tells which header came with the call.
-func (b *backend) LogSettings(ctx context.Context, _ *pb.LogSettingsRequest) (*pb.LogSettingsResponse, error) {
+func (b *pod) LogSettings(ctx context.Context, _ *pb.LogSettingsRequest) (*pb.LogSettingsResponse, error) {
 	sent := ""
 	for _, value := range metadata.ValueFromIncomingContext(ctx, "triton-grpc-protocol-x-admin") {
 		sent = value
@@ -64,19 +64,19 @@ func (b *backend) LogSettings(ctx context.Context, _ *pb.LogSettingsRequest) (*p
 	}}, nil
 }
 
-func (b *backend) SystemSharedMemoryStatus(_ context.Context, request *pb.SystemSharedMemoryStatusRequest) (*pb.SystemSharedMemoryStatusResponse, error) {
+func (b *pod) SystemSharedMemoryStatus(_ context.Context, request *pb.SystemSharedMemoryStatusRequest) (*pb.SystemSharedMemoryStatusResponse, error) {
 	region := &pb.SystemSharedMemoryStatusResponse_RegionStatus{Name: request.GetName(), Key: "/k", ByteSize: 64}
 	return &pb.SystemSharedMemoryStatusResponse{Regions: map[string]*pb.SystemSharedMemoryStatusResponse_RegionStatus{"r": region}}, nil
 }
 
-func (b *backend) SystemSharedMemoryRegister(ctx context.Context, request *pb.SystemSharedMemoryRegisterRequest) (*pb.SystemSharedMemoryRegisterResponse, error) {
+func (b *pod) SystemSharedMemoryRegister(ctx context.Context, request *pb.SystemSharedMemoryRegisterRequest) (*pb.SystemSharedMemoryRegisterResponse, error) {
 	if request.GetKey() != "/k" || request.GetByteSize() != 64 {
 		return nil, failed(ctx, apierr.InvalidRequest, "not the region that was sent: %v", request)
 	}
 	return &pb.SystemSharedMemoryRegisterResponse{}, nil
 }
 
-func (b *backend) SystemSharedMemoryUnregister(context.Context, *pb.SystemSharedMemoryUnregisterRequest) (*pb.SystemSharedMemoryUnregisterResponse, error) {
+func (b *pod) SystemSharedMemoryUnregister(context.Context, *pb.SystemSharedMemoryUnregisterRequest) (*pb.SystemSharedMemoryUnregisterResponse, error) {
 	return &pb.SystemSharedMemoryUnregisterResponse{}, nil
 }
 
@@ -88,7 +88,7 @@ func TestAdministrativeRoutesAnswerAsTritonDoes(t *testing.T) {
 		statistics = `{"model_stats":[{"name":"digits","version":"1","last_inference":0,"inference_count":3,"execution_count":0,"inference_stats":` + inference +
 			`,"batch_stats":[],"memory_usage":[],"response_stats":{}}]}`
 	)
-	g := newGateway(t, &backend{}, nil)
+	g := newGateway(t, &pod{}, nil)
 	for _, test := range []struct{ method, path, body, want string }{
 		{"GET", "/v2/models/stats", "", statistics},
 		{"GET", "/v2/models/digits/stats", "", statistics},
@@ -123,7 +123,7 @@ func TestAdministrativeRoutesAnswerAsTritonDoes(t *testing.T) {
 }
 
 func TestAdministrativeCallsThatAreWrongAreRefused(t *testing.T) {
-	g := newGateway(t, &backend{}, nil)
+	g := newGateway(t, &pod{}, nil)
 	for name, test := range map[string]struct {
 		method, path, body string
 		status             int
@@ -149,7 +149,7 @@ func TestAdministrativeCallsThatAreWrongAreRefused(t *testing.T) {
 }
 
 func TestRestrictedRoutesNeedTheirHeaderAndPassItOn(t *testing.T) {
-	g := newGateway(t, &backend{}, func(options *Options) {
+	g := newGateway(t, &pod{}, func(options *Options) {
 		options.Policy.Restrictions = map[access.API]access.Restriction{access.Logging: {Header: "X-Admin", Value: "sesame"}}
 	})
 	for name, headers := range map[string][]string{"none": nil, "another value": {"X-Admin: open"}} {

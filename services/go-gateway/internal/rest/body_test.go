@@ -13,7 +13,7 @@ import (
 
 func TestBodiesAboveTheLimitAreRefused(t *testing.T) {
 	const limit = 200
-	g := newGateway(t, &backend{}, func(options *Options) { options.MaxRequestBytes = limit })
+	g := newGateway(t, &pod{}, func(options *Options) { options.MaxRequestBytes = limit })
 	padded := strings.Repeat(" ", limit-len(inferBody)) + inferBody
 	dense := `{"inputs":[{"name":"x","datatype":"FP64","shape":[40],"data":[` + strings.Repeat("0,", 39) + `0]}]}`
 	for name, test := range map[string]struct {
@@ -46,7 +46,7 @@ func TestBodiesAboveTheLimitAreRefused(t *testing.T) {
 }
 
 func TestBodyThatNeverEndsStopsAtTheDeadline(t *testing.T) {
-	g := newGateway(t, &backend{}, nil)
+	g := newGateway(t, &pod{}, nil)
 	body, writer := io.Pipe()
 	defer func() { _ = writer.Close() }() // a pipe's end never fails to close
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.URL+inferPath, body)
@@ -61,7 +61,7 @@ func TestBodyThatNeverEndsStopsAtTheDeadline(t *testing.T) {
 }
 
 func TestBodyThatBreaksOffIsTheCallersFault(t *testing.T) {
-	g := newGateway(t, &backend{}, nil)
+	g := newGateway(t, &pod{}, nil)
 	for name, test := range map[string]struct {
 		request       string
 		status        int
@@ -103,7 +103,7 @@ func TestBodyThatBreaksOffIsTheCallersFault(t *testing.T) {
 }
 
 func TestConnectionOutlivesTheDeadlineOfItsCalls(t *testing.T) {
-	g := newGateway(t, &backend{}, nil)
+	g := newGateway(t, &pod{}, nil)
 	for range 2 {
 		if got := g.call(t, "POST", inferPath, inferBody, "X-Request-Timeout: "+time.Hour.String()); got.status != http.StatusOK {
 			t.Errorf("got %d %s", got.status, got.body)
@@ -113,7 +113,7 @@ func TestConnectionOutlivesTheDeadlineOfItsCalls(t *testing.T) {
 
 func TestCallerStillSendingTooLargeABodyReadsTheRefusal(t *testing.T) {
 	const limit = 1 << 20
-	g := newGateway(t, &backend{}, func(options *Options) { options.MaxRequestBytes = limit })
+	g := newGateway(t, &pod{}, func(options *Options) { options.MaxRequestBytes = limit })
 	connection, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(g.URL, "http://"))
 	if err != nil {
 		t.Fatal(err)

@@ -43,7 +43,7 @@ func plain(t *testing.T, coding, text string) string {
 }
 
 func TestCompressedBodiesAreRead(t *testing.T) {
-	g := newGateway(t, &backend{}, nil)
+	g := newGateway(t, &pod{}, nil)
 	const want = `{"model_name":"digits","model_version":"1","id":"7","outputs":[{"name":"y","datatype":"FP32","shape":[2],"data":[0.5,1]}]}`
 	for name, test := range map[string]struct {
 		coding, body, want string
@@ -67,7 +67,7 @@ func TestCompressedBodiesAreRead(t *testing.T) {
 }
 
 func TestBodiesThatCannotBeDecodedAreRefused(t *testing.T) {
-	g := newGateway(t, &backend{}, nil)
+	g := newGateway(t, &pod{}, nil)
 	whole := coded(t, gzipCoding, inferBody)
 	for name, test := range map[string]struct {
 		body, coding, code string
@@ -98,7 +98,7 @@ func TestBodiesThatCannotBeDecodedAreRefused(t *testing.T) {
 // Kilobytes that unpack to megabytes must cost no more than the limit on bodies asks for.
 func TestBombIsRefusedBeforeItUnfolds(t *testing.T) {
 	const limit = 64 << 10
-	g := newGateway(t, &backend{}, func(options *Options) { options.MaxRequestBytes = limit })
+	g := newGateway(t, &pod{}, func(options *Options) { options.MaxRequestBytes = limit })
 	for _, coding := range []string{gzipCoding, deflateCoding} {
 		t.Run(coding, func(t *testing.T) {
 			var bomb bytes.Buffer
@@ -134,7 +134,7 @@ func (zeros) Read(into []byte) (int, error) {
 }
 
 func TestAnswersAreCompressedWhereThatIsAcceptedAndPays(t *testing.T) {
-	g := newGateway(t, &backend{}, nil)
+	g := newGateway(t, &pod{}, nil)
 	g.Client().Transport.(*http.Transport).DisableCompression = true // which hides what arrives
 	large := `{"inputs":[{"name":"x","datatype":"UINT8","shape":[2000],"data":[0` + strings.Repeat(",0", 1999) + `]}]}`
 	for name, test := range map[string]struct{ body, accepted, want string }{
@@ -166,7 +166,7 @@ func TestAnswersAreCompressedWhereThatIsAcceptedAndPays(t *testing.T) {
 }
 
 func TestLengthOfTheJSONCountsUncompressedBytes(t *testing.T) {
-	g := newGateway(t, &backend{}, nil)
+	g := newGateway(t, &pod{}, nil)
 	const text = `{"inputs":[{"name":"x","datatype":"UINT8","shape":[4000],"parameters":{"binary_data_size":4000}}],"parameters":{"binary_data_output":true}}`
 	tensor := strings.Repeat("\xff", 4000)
 	got := g.call(t, "POST", inferPath, text+tensor, headerLength(text), "Accept-Encoding: gzip")

@@ -28,7 +28,7 @@ func TestBackendGetsTheDeadlineOfTheCaller(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			left := make(chan time.Duration, 1)
-			g := newGateway(t, &backend{infer: func(ctx context.Context, _ *pb.ModelInferRequest) (*pb.ModelInferResponse, error) {
+			g := newGateway(t, &pod{infer: func(ctx context.Context, _ *pb.ModelInferRequest) (*pb.ModelInferResponse, error) {
 				deadline, _ := ctx.Deadline()
 				left <- time.Until(deadline)
 				return &pb.ModelInferResponse{}, nil
@@ -55,7 +55,7 @@ func TestLateAnswerIsADeadlineExceeded(t *testing.T) {
 		"by default":   {nil, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			g := newGateway(t, &backend{infer: func(ctx context.Context, _ *pb.ModelInferRequest) (*pb.ModelInferResponse, error) {
+			g := newGateway(t, &pod{infer: func(ctx context.Context, _ *pb.ModelInferRequest) (*pb.ModelInferResponse, error) {
 				<-ctx.Done()
 				return nil, ctx.Err()
 			}}, func(options *Options) { options.DefaultTimeout = 50 * time.Millisecond })
@@ -68,7 +68,7 @@ func TestLateAnswerIsADeadlineExceeded(t *testing.T) {
 }
 
 func TestTimeoutsThatAreNoneAreRefused(t *testing.T) {
-	g := newGateway(t, &backend{}, nil)
+	g := newGateway(t, &pod{}, nil)
 	for _, text := range []string{"soon", "0", "-1", "-1s", "NaN", "Inf", "1e300", "9999999999999999h", "5 s"} {
 		for _, path := range []string{"/v2", "/v2/models/digits", "/v2/models/digits/ready", inferPath} {
 			method := http.MethodGet

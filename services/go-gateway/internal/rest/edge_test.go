@@ -23,7 +23,7 @@ func TestCallerThatHangsUpCancelsTheBackend(t *testing.T) {
 				<-ctx.Done()
 				cancelled <- ctx.Err()
 			}
-			g := newGateway(t, &backend{ready: wait, infer: func(ctx context.Context, _ *pb.ModelInferRequest) (*pb.ModelInferResponse, error) {
+			g := newGateway(t, &pod{ready: wait, infer: func(ctx context.Context, _ *pb.ModelInferRequest) (*pb.ModelInferResponse, error) {
 				wait(ctx)
 				return nil, ctx.Err()
 			}}, nil)
@@ -54,7 +54,7 @@ func TestCallerThatHangsUpCancelsTheBackend(t *testing.T) {
 }
 
 func TestFailedCallIsLoggedOnceWithWhatIsKnown(t *testing.T) {
-	g := newGateway(t, &backend{}, nil)
+	g := newGateway(t, &pod{}, nil)
 	g.call(t, "POST", "/v2/models/none/infer", inferBody, "X-Request-Id: r-1")
 	lines := g.logged(t)
 	want := map[string]any{
@@ -73,7 +73,7 @@ func TestFailedCallIsLoggedOnceWithWhatIsKnown(t *testing.T) {
 
 func TestCallsInFlightAreCountedUpAndDown(t *testing.T) {
 	started, proceed := make(chan struct{}), make(chan struct{})
-	g := newGateway(t, &backend{infer: func(context.Context, *pb.ModelInferRequest) (*pb.ModelInferResponse, error) {
+	g := newGateway(t, &pod{infer: func(context.Context, *pb.ModelInferRequest) (*pb.ModelInferResponse, error) {
 		close(started)
 		<-proceed
 		return &pb.ModelInferResponse{}, nil

@@ -42,8 +42,8 @@ func textModel() *pb.ModelMetadataResponse {
 type serverStream = pb.GRPCInferenceService_ModelStreamInferServer
 
 // saying is a model that answers with these texts.
-func saying(texts ...string) *backend {
-	return &backend{describe: textModel, stream: func(_ *pb.ModelInferRequest, stream serverStream) error {
+func saying(texts ...string) *pod {
+	return &pod{describe: textModel, stream: func(_ *pb.ModelInferRequest, stream serverStream) error {
 		for _, content := range texts {
 			if err := stream.Send(&pb.ModelStreamInferResponse{InferResponse: text(content)}); err != nil {
 				return err
@@ -55,7 +55,7 @@ func saying(texts ...string) *backend {
 
 func TestGenerateMapsFieldsToInputsAndParameters(t *testing.T) {
 	asked := make(chan *pb.ModelInferRequest, 1)
-	g := newGateway(t, &backend{describe: textModel, infer: func(_ context.Context, request *pb.ModelInferRequest) (*pb.ModelInferResponse, error) {
+	g := newGateway(t, &pod{describe: textModel, infer: func(_ context.Context, request *pb.ModelInferRequest) (*pb.ModelInferResponse, error) {
 		asked <- request
 		return text("A B"), nil
 	}}, nil)
@@ -104,7 +104,7 @@ func TestStreamIsAnEventForEachResponse(t *testing.T) {
 }
 
 func TestStreamOfAModelThatAnswersOnceIsOneEvent(t *testing.T) {
-	g := newGateway(t, &backend{describe: textModel, infer: func(context.Context, *pb.ModelInferRequest) (*pb.ModelInferResponse, error) {
+	g := newGateway(t, &pod{describe: textModel, infer: func(context.Context, *pb.ModelInferRequest) (*pb.ModelInferResponse, error) {
 		return text("a"), nil
 	}}, nil)
 	if got := g.call(t, "POST", streamPath, generateBody); got.status != http.StatusOK || got.body != event("a") {
@@ -114,7 +114,7 @@ func TestStreamOfAModelThatAnswersOnceIsOneEvent(t *testing.T) {
 
 func TestStreamWithoutResponsesIsEmpty(t *testing.T) {
 	silent := saying()
-	for name, b := range map[string]*backend{"ended": silent, "ended by a mark": {describe: textModel, stream: func(_ *pb.ModelInferRequest, stream serverStream) error {
+	for name, b := range map[string]*pod{"ended": silent, "ended by a mark": {describe: textModel, stream: func(_ *pb.ModelInferRequest, stream serverStream) error {
 		return stream.Send(&pb.ModelStreamInferResponse{InferResponse: &pb.ModelInferResponse{
 			Parameters: map[string]*pb.InferParameter{"triton_final_response": {ParameterChoice: &pb.InferParameter_BoolParam{BoolParam: true}}},
 		}})
@@ -127,7 +127,7 @@ func TestStreamWithoutResponsesIsEmpty(t *testing.T) {
 }
 
 // failingAfter is a model that fails after these texts, as the inference server does where it is asked for statuses.
-func failingAfter(t *testing.T, texts ...string) *backend {
+func failingAfter(t *testing.T, texts ...string) *pod {
 	t.Helper()
 	b := saying(texts...)
 	say := b.stream
@@ -146,7 +146,7 @@ func failingAfter(t *testing.T, texts ...string) *backend {
 
 func TestErrorBeforeTheFirstResponseKeepsItsStatus(t *testing.T) {
 	for name, test := range map[string]struct {
-		b            *backend
+		b            *pod
 		path, body   string
 		status       int
 		code, prefix string
@@ -157,8 +157,8 @@ func TestErrorBeforeTheFirstResponseKeepsItsStatus(t *testing.T) {
 		"of a body":              {saying(), streamPath, `{`, http.StatusBadRequest, "INVALID_REQUEST", "the body is not valid JSON"},
 		"of a tensor":            {saying(), streamPath, `{"text_input":1}`, http.StatusBadRequest, "INVALID_TENSOR", `input "text_input": value must be a string`},
 		"of a parameter":         {saying(), streamPath, `{"other":[]}`, http.StatusBadRequest, "INVALID_REQUEST", "other must be a boolean"},
-		"of a result":            {&backend{infer: answering("BF16", 2)}, streamPath, `{"x":[1]}`, http.StatusBadRequest, "UNREPRESENTABLE", `output "y"`},
-		"in a backend's own way": {&backend{describe: textModel, stream: sayingError}, streamPath, generateBody, http.StatusInternalServerError, "MODEL_FAILED", "told in a message"},
+		"of a result":            {&pod{infer: answering("BF16", 2)}, streamPath, `{"x":[1]}`, http.StatusBadRequest, "UNREPRESENTABLE", `output "y"`},
+		"in a backend's own way": {&pod{describe: textModel, stream: sayingError}, streamPath, generateBody, http.StatusInternalServerError, "MODEL_FAILED", "told in a message"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := newGateway(t, test.b, nil)
@@ -192,7 +192,7 @@ func TestErrorAfterTheFirstResponseIsTheLastEvent(t *testing.T) {
 func TestModelThatWasLoadedAnewIsNoticed(t *testing.T) {
 	var reloaded atomic.Bool
 	var lookups atomic.Int64
-	b := &backend{
+	b := &pod{
 		describe: func() *pb.ModelMetadataResponse {
 			lookups.Add(1)
 			model := textModel()

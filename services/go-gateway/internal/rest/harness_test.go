@@ -22,13 +22,13 @@ import (
 
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/administration"
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/apierr"
-	pods "github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/backend"
+	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/backend"
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/oip/pb"
 )
 
-// backend is an inference server on the real gRPC stack. Its one model, digits, answers its input x as the output y;
+// pod is an inference server on the real gRPC stack. Its one model, digits, answers its input x as the output y;
 // infer, if set, answers instead; ready, if set, is what the answer whether the server is ready waits for.
-type backend struct {
+type pod struct {
 	pb.UnimplementedGRPCInferenceServiceServer
 
 	notReady bool
@@ -39,7 +39,7 @@ type backend struct {
 	stream   func(*pb.ModelInferRequest, pb.GRPCInferenceService_ModelStreamInferServer) error
 }
 
-func (b *backend) ModelStreamInfer(stream pb.GRPCInferenceService_ModelStreamInferServer) error {
+func (b *pod) ModelStreamInfer(stream pb.GRPCInferenceService_ModelStreamInferServer) error {
 	request, err := stream.Recv()
 	if err != nil {
 		return err
@@ -47,22 +47,22 @@ func (b *backend) ModelStreamInfer(stream pb.GRPCInferenceService_ModelStreamInf
 	return b.stream(request, stream)
 }
 
-func (b *backend) ServerReady(ctx context.Context, _ *pb.ServerReadyRequest) (*pb.ServerReadyResponse, error) {
+func (b *pod) ServerReady(ctx context.Context, _ *pb.ServerReadyRequest) (*pb.ServerReadyResponse, error) {
 	if b.ready != nil {
 		b.ready(ctx)
 	}
 	return &pb.ServerReadyResponse{Ready: !b.notReady}, nil
 }
 
-func (b *backend) ModelReady(_ context.Context, request *pb.ModelReadyRequest) (*pb.ModelReadyResponse, error) {
+func (b *pod) ModelReady(_ context.Context, request *pb.ModelReadyRequest) (*pb.ModelReadyResponse, error) {
 	return &pb.ModelReadyResponse{Ready: request.GetName() == "digits" && !b.notReady}, nil
 }
 
-func (b *backend) ServerMetadata(context.Context, *pb.ServerMetadataRequest) (*pb.ServerMetadataResponse, error) {
+func (b *pod) ServerMetadata(context.Context, *pb.ServerMetadataRequest) (*pb.ServerMetadataResponse, error) {
 	return &pb.ServerMetadataResponse{Name: "polyglot-inference", Version: "0.1.0"}, nil
 }
 
-func (b *backend) ModelMetadata(ctx context.Context, request *pb.ModelMetadataRequest) (*pb.ModelMetadataResponse, error) {
+func (b *pod) ModelMetadata(ctx context.Context, request *pb.ModelMetadataRequest) (*pb.ModelMetadataResponse, error) {
 	if err := served(ctx, request.GetName(), request.GetVersion()); err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func (b *backend) ModelMetadata(ctx context.Context, request *pb.ModelMetadataRe
 	}, nil
 }
 
-func (b *backend) ModelInfer(ctx context.Context, request *pb.ModelInferRequest) (*pb.ModelInferResponse, error) {
+func (b *pod) ModelInfer(ctx context.Context, request *pb.ModelInferRequest) (*pb.ModelInferResponse, error) {
 	if err := served(ctx, request.GetModelName(), request.GetModelVersion()); err != nil {
 		return nil, err
 	}
@@ -167,11 +167,11 @@ func (g *gateway) Write(line []byte) (int, error) {
 // onePod stands for a backend that needs no address: every call goes to it.
 type onePod struct{}
 
-func (onePod) Members() []string     { return nil }
-func (onePod) Status() []pods.Status { return nil }
+func (onePod) Members() []string        { return nil }
+func (onePod) Status() []backend.Status { return nil }
 
 // newGateway starts a gateway in front of b, whose options change may alter.
-func newGateway(t *testing.T, b *backend, change func(*Options)) *gateway {
+func newGateway(t *testing.T, b *pod, change func(*Options)) *gateway {
 	t.Helper()
 	g := &gateway{observed: make(chan observation, 100), events: map[string]int{}}
 	client := pb.NewGRPCInferenceServiceClient(connect(t, b))
@@ -198,7 +198,7 @@ func newGateway(t *testing.T, b *backend, change func(*Options)) *gateway {
 }
 
 // connect serves b and returns a connection to it; without b, one that nobody answers.
-func connect(t *testing.T, b *backend) *grpc.ClientConn {
+func connect(t *testing.T, b *pod) *grpc.ClientConn {
 	t.Helper()
 	listener := bufconn.Listen(1 << 20)
 	server := grpc.NewServer()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/apierr"
+	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/backend"
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/oip"
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/oip/pb"
 )
@@ -22,7 +23,7 @@ func (s *server) live(http.ResponseWriter, *http.Request) ([]byte, error) {
 func (s *server) ready(_ http.ResponseWriter, r *http.Request) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 	defer cancel()
-	response, err := call(ctx, s.Client.ServerReady, &pb.ServerReadyRequest{})
+	response, err := backend.Call(ctx, s.Client.ServerReady, &pb.ServerReadyRequest{})
 	if r.Context().Err() != nil {
 		return nil, r.Context().Err()
 	}
@@ -37,7 +38,7 @@ func (s *server) ready(_ http.ResponseWriter, r *http.Request) ([]byte, error) {
 
 // modelReady answers whether a model can be called.
 func (s *server) modelReady(ctx context.Context, name, version string) ([]byte, error) {
-	response, err := call(ctx, s.Client.ModelReady, &pb.ModelReadyRequest{Name: name, Version: version})
+	response, err := backend.Call(ctx, s.Client.ModelReady, &pb.ModelReadyRequest{Name: name, Version: version})
 	if err != nil {
 		return nil, err
 	}

@@ -7,7 +7,7 @@ import (
 )
 
 func TestHealthWithoutAReadyBackend(t *testing.T) {
-	for name, b := range map[string]*backend{"no backend": nil, "a backend that loads": {notReady: true}} {
+	for name, b := range map[string]*pod{"no backend": nil, "a backend that loads": {notReady: true}} {
 		t.Run(name, func(t *testing.T) {
 			g := newGateway(t, b, nil)
 			if got := g.call(t, "GET", "/v2/health/live", ""); got.status != http.StatusOK {

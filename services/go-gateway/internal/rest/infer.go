@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/backend"
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/oip"
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/oip/pb"
 )
@@ -80,7 +81,7 @@ func (s *server) compute(ctx context.Context, request *pb.ModelInferRequest) (*p
 	if size := int64(proto.Size(request)); size > s.MaxRequestBytes {
 		return nil, tooLarge(size, s.MaxRequestBytes)
 	}
-	return call(ctx, s.Client.ModelInfer, request)
+	return backend.Call(ctx, s.Client.ModelInfer, request)
 }
 
 func answerTensors(w http.ResponseWriter, r *http.Request, response *pb.ModelInferResponse, binary oip.BinaryOutputs) error {

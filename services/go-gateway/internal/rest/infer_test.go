@@ -17,7 +17,7 @@ func headerLength(text string) string {
 }
 
 func TestBinaryTensorsPassBothWays(t *testing.T) {
-	g := newGateway(t, &backend{}, nil)
+	g := newGateway(t, &pod{}, nil)
 	for name, headers := range map[string][]string{
 		"as clients send them":    {headerLength(binaryJSON), "Content-Type: application/octet-stream"},
 		"called JSON":             {headerLength(binaryJSON), "Content-Type: application/json"},
@@ -42,7 +42,7 @@ func TestBinaryTensorsPassBothWays(t *testing.T) {
 }
 
 func TestBinaryInputsAndJSONOutputsMix(t *testing.T) {
-	g := newGateway(t, &backend{}, nil)
+	g := newGateway(t, &pod{}, nil)
 	const text = `{"inputs":[{"name":"x","datatype":"INT8","shape":[2],"parameters":{"binary_data_size":2}}]}`
 	got := g.call(t, "POST", inferPath, text+"\x01\xff", headerLength(text))
 	const want = `{"model_name":"digits","model_version":"1","outputs":[{"name":"y","datatype":"INT8","shape":[2],"data":[1,-1]}]}`
@@ -52,7 +52,7 @@ func TestBinaryInputsAndJSONOutputsMix(t *testing.T) {
 }
 
 func TestBinaryBodiesThatDoNotAddUpAreRefused(t *testing.T) {
-	g := newGateway(t, &backend{}, nil)
+	g := newGateway(t, &pod{}, nil)
 	for name, test := range map[string]struct{ body, header, path, code string }{
 		"a header beyond the body": {binaryJSON + binaryTensor, "Inference-Header-Content-Length: 9999", inferPath, "INVALID_REQUEST"},
 		"no header":                {binaryJSON, "Accept: */*", inferPath, "INVALID_TENSOR"},

@@ -12,7 +12,7 @@ import (
 )
 
 func TestHTTPThatNoHandlerSeesIsRefusedInTheSameForm(t *testing.T) {
-	g := newGateway(t, &backend{}, nil)
+	g := newGateway(t, &pod{}, nil)
 	server := httptest.NewUnstartedServer(g.Config.Handler)
 	server.Listener = Listener{server.Listener}
 	server.Config.MaxHeaderBytes = 1 << 10

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 
+	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/backend"
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/oip"
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/oip/pb"
 )
@@ -17,7 +18,7 @@ func (s *server) serverMetadata(ctx context.Context, _ *http.Request) ([]byte, e
 }
 
 func (s *server) modelMetadata(ctx context.Context, name, version string) ([]byte, error) {
-	response, err := call(ctx, s.Client.ModelMetadata, &pb.ModelMetadataRequest{Name: name, Version: version})
+	response, err := backend.Call(ctx, s.Client.ModelMetadata, &pb.ModelMetadataRequest{Name: name, Version: version})
 	if err != nil {
 		return nil, err
 	}
@@ -25,7 +26,7 @@ func (s *server) modelMetadata(ctx context.Context, name, version string) ([]byt
 }
 
 func (s *server) modelConfig(ctx context.Context, name, version string) ([]byte, error) {
-	response, err := call(ctx, s.Client.ModelConfig, &pb.ModelConfigRequest{Name: name, Version: version})
+	response, err := backend.Call(ctx, s.Client.ModelConfig, &pb.ModelConfigRequest{Name: name, Version: version})
 	if err != nil {
 		return nil, err
 	}

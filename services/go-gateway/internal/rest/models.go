@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/apierr"
+	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/backend"
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/oip/pb"
 )
 
@@ -73,11 +74,11 @@ func (m *models) ask(ctx context.Context, key modelKey) (model, error) {
 }
 
 func (m *models) describe(ctx context.Context, key modelKey) (model, error) {
-	metadata, err := call(ctx, m.client.ModelMetadata, &pb.ModelMetadataRequest{Name: key.name, Version: key.version})
+	metadata, err := backend.Call(ctx, m.client.ModelMetadata, &pb.ModelMetadataRequest{Name: key.name, Version: key.version})
 	if err != nil {
 		return model{}, err
 	}
-	configuration, err := call(ctx, m.client.ModelConfig, &pb.ModelConfigRequest{Name: key.name, Version: key.version})
+	configuration, err := backend.Call(ctx, m.client.ModelConfig, &pb.ModelConfigRequest{Name: key.name, Version: key.version})
 	switch {
 	case err == nil:
 		return model{metadata, configuration.GetConfig().GetModelTransactionPolicy().GetDecoupled()}, nil

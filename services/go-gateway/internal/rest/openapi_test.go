@@ -41,7 +41,7 @@ func TestDescriptionHasEveryRouteAndNoOther(t *testing.T) {
 }
 
 func TestDescriptionIsServed(t *testing.T) {
-	got := newGateway(t, &backend{}, nil).call(t, http.MethodGet, "/openapi.json", "")
+	got := newGateway(t, &pod{}, nil).call(t, http.MethodGet, "/openapi.json", "")
 	if got.status != http.StatusOK || got.header.Get("Content-Type") != "application/json" || got.body != string(description) {
 		t.Errorf("got %d %s with %d bytes, want 200 application/json with %d", got.status, got.header.Get("Content-Type"), len(got.body), len(description))
 	}

@@ -23,7 +23,7 @@ func TestRequestIDTravelsToTheBackendAndBack(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			carried := make(chan []string, 1)
-			g := newGateway(t, &backend{infer: func(ctx context.Context, _ *pb.ModelInferRequest) (*pb.ModelInferResponse, error) {
+			g := newGateway(t, &pod{infer: func(ctx context.Context, _ *pb.ModelInferRequest) (*pb.ModelInferResponse, error) {
 				carried <- metadata.ValueFromIncomingContext(ctx, "x-request-id")
 				return &pb.ModelInferResponse{}, nil
 			}}, nil)
@@ -39,7 +39,7 @@ func TestRequestIDTravelsToTheBackendAndBack(t *testing.T) {
 }
 
 func TestRequestIDThatMetadataCannotCarryIsRefused(t *testing.T) {
-	g := newGateway(t, &backend{}, nil)
+	g := newGateway(t, &pod{}, nil)
 	for name, id := range map[string]string{"too long": strings.Repeat("a", 129), "not ASCII": "é", "with a space": "a b"} {
 		t.Run(name, func(t *testing.T) {
 			got := g.call(t, "GET", "/v2/health/live", "", "X-Request-Id: "+id)

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/apierr"
+	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/backend"
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/oip"
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/oip/pb"
 )
@@ -57,7 +58,7 @@ func (r *responses) deliver(ctx context.Context, one response) error {
 }
 
 func (s *server) receiveOne(ctx context.Context, request *pb.ModelInferRequest, deliver func(*pb.ModelInferResponse) error) error {
-	one, err := call(ctx, s.Client.ModelInfer, request)
+	one, err := backend.Call(ctx, s.Client.ModelInfer, request)
 	if err != nil {
 		return err
 	}

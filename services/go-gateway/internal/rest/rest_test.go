@@ -13,7 +13,7 @@ import (
 )
 
 func TestEveryRouteAnswers(t *testing.T) {
-	g := newGateway(t, &backend{}, nil)
+	g := newGateway(t, &pod{}, nil)
 	const model = `{"name":"digits","versions":["1"],"platform":"onnx","inputs":[{"name":"x","datatype":"FP32","shape":[-1]}],"outputs":[{"name":"y","datatype":"FP32","shape":[-1]}]}`
 	const result = `{"model_name":"digits","model_version":"1","id":"7","outputs":[{"name":"y","datatype":"FP32","shape":[2],"data":[0.5,1]}]}`
 	for _, test := range []struct{ method, path, route, body, want string }{
@@ -80,7 +80,7 @@ func TestEveryFailureHasItsStatusAndBody(t *testing.T) {
 		"a result that is inconsistent": {method: "POST", path: inferPath, body: inferBody, infer: answering("FP32", 3), status: 500, code: "INTERNAL", message: `the backend's answer contradicts itself: output "y": shape [1] needs 4 bytes of FP32, found 3`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			g := newGateway(t, &backend{infer: test.infer}, nil)
+			g := newGateway(t, &pod{infer: test.infer}, nil)
 			got := g.call(t, test.method, test.path, test.body)
 			code, message, traceID := got.failure(t)
 			if got.status != test.status || code != test.code || message != test.message || traceID != "" {
@@ -118,7 +118,7 @@ func answering(datatype string, size int) func(context.Context, *pb.ModelInferRe
 }
 
 func TestWrongMethodsAreToldTheRightOnes(t *testing.T) {
-	g := newGateway(t, &backend{}, nil)
+	g := newGateway(t, &pod{}, nil)
 	for path, want := range map[string]string{inferPath: "POST", "/v2/health/ready": "GET, HEAD", "/v2/logging": "GET, HEAD, POST"} {
 		if got := g.call(t, "PUT", path, "").header.Get("Allow"); got != want {
 			t.Errorf("%s: Allow %q, want %q", path, got, want)
@@ -127,7 +127,7 @@ func TestWrongMethodsAreToldTheRightOnes(t *testing.T) {
 }
 
 func TestMethodsThatNobodyKnowsAreCountedAsOne(t *testing.T) {
-	g := newGateway(t, &backend{}, nil)
+	g := newGateway(t, &pod{}, nil)
 	g.call(t, "BREW", "/coffee", "")
 	if seen := <-g.observed; seen != (observation{unmatchedRoute, "_OTHER", http.StatusNotFound, "ROUTE_NOT_FOUND"}) {
 		t.Errorf("observed %+v", seen)

@@ -16,7 +16,7 @@ import (
 )
 
 // silentAfter is a model that says nothing more after these texts, until its call ends.
-func silentAfter(texts ...string) *backend {
+func silentAfter(texts ...string) *pod {
 	b := saying(texts...)
 	say := b.stream
 	b.stream = func(request *pb.ModelInferRequest, stream serverStream) error {
@@ -32,7 +32,7 @@ func silentAfter(texts ...string) *backend {
 func TestStreamThatIsLateEndsWithAnError(t *testing.T) {
 	const short = 50 * time.Millisecond
 	for name, test := range map[string]struct {
-		b      *backend
+		b      *pod
 		change func(*Streaming)
 		header string
 		status int
@@ -126,7 +126,7 @@ func nextEvent(t *testing.T, reader *bufio.Reader) string {
 func TestCallerThatLeavesAStreamStopsTheModelWithinOneStep(t *testing.T) {
 	var steps atomic.Int64
 	step, stopped := make(chan struct{}), make(chan error, 1)
-	b := &backend{describe: textModel, stream: func(_ *pb.ModelInferRequest, stream serverStream) error {
+	b := &pod{describe: textModel, stream: func(_ *pb.ModelInferRequest, stream serverStream) error {
 		for {
 			select {
 			case <-step:
@@ -177,7 +177,7 @@ func TestCallerThatReadsNothingHoldsTheModelBackAndIsCutOff(t *testing.T) {
 	var sent atomic.Int64
 	content := strings.Repeat("x", 64<<10)
 	stopped := make(chan struct{})
-	b := &backend{describe: textModel, stream: func(_ *pb.ModelInferRequest, stream serverStream) error {
+	b := &pod{describe: textModel, stream: func(_ *pb.ModelInferRequest, stream serverStream) error {
 		defer close(stopped)
 		for {
 			if err := stream.Send(&pb.ModelStreamInferResponse{InferResponse: text(content)}); err != nil {

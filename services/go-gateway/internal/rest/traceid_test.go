@@ -38,7 +38,7 @@ func TestTraceOfTheCallerGoesOnAndIsNamedInTheAnswer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			spans := traced(t)
-			g := newGateway(t, &backend{}, nil)
+			g := newGateway(t, &pod{}, nil)
 			got := g.call(t, "POST", test.path, inferBody, "Traceparent: 00-"+traceID+"-b7ad6b7169203331-01")
 			if got.status != test.status || got.header.Get("X-Trace-Id") != traceID {
 				t.Errorf("got %d with trace %q, want %d with %q", got.status, got.header.Get("X-Trace-Id"), test.status, traceID)
