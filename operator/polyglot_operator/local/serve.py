@@ -167,8 +167,8 @@ class _Session:
 
 
 async def _until(value: float, url: str, metric: str, **labels: str) -> None:
-    """Wait until a metric has a value."""
-    while traffic.total(await _page(url), metric, **labels) != value:  # noqa: ASYNC110  # of another process
+    """Wait until a metric has at least a value."""
+    while traffic.total(await _page(url), metric, **labels) < value:  # noqa: ASYNC110  # of another process
         await asyncio.sleep(_READY_POLL_SECONDS)
 
 
