@@ -51,6 +51,8 @@ func FuzzBinaryExtension(f *testing.F) {
 	} {
 		f.Add([]byte(seed.text+seed.tensors), strconv.Itoa(len(seed.text)))
 	}
+	shared := `{"inputs":[` + described + `},` + binaryInput("y", "INT8", "[1]", "1") + `],"outputs":[{"name":"z",` + inRegion + `}]}`
+	f.Add([]byte(shared+"a"), strconv.Itoa(len(shared)))
 	f.Add([]byte("abcd"), "0")
 	f.Add([]byte("abcd"), "-1")
 	f.Fuzz(func(t *testing.T, body []byte, length string) {
@@ -69,7 +71,7 @@ func FuzzBinaryExtension(f *testing.F) {
 		}
 		tensorsAsPromised(t, request, len(body))
 		response := &pb.ModelInferResponse{RawOutputContents: request.GetRawInputContents()}
-		for _, input := range request.GetInputs() {
+		for _, input := range inMessage(request) {
 			response.Outputs = append(response.Outputs, &pb.ModelInferResponse_InferOutputTensor{Name: input.GetName(), Datatype: input.GetDatatype(), Shape: input.GetShape()})
 		}
 		answer, outputs, err := AppendInferResponse(nil, response, binary)
@@ -146,15 +148,23 @@ func refusedAsBad(t *testing.T, err error) {
 	}
 }
 
+// inMessage are the inputs that don't lie in shared memory.
+func inMessage(request *pb.ModelInferRequest) []*pb.ModelInferRequest_InferInputTensor {
+	return slices.DeleteFunc(slices.Clone(request.GetInputs()), func(input *pb.ModelInferRequest_InferInputTensor) bool {
+		return inSharedMemory(input.GetParameters())
+	})
+}
+
 // tensorsAsPromised checks every input of a request that came as so many bytes: its size, and that what was allocated for
 // all of them is a small multiple of what was sent, whatever the shapes promise.
 func tensorsAsPromised(t *testing.T, request *pb.ModelInferRequest, sent int) {
 	t.Helper()
-	if len(request.GetInputs()) != len(request.GetRawInputContents()) {
-		t.Fatalf("%d inputs with %d raw contents", len(request.GetInputs()), len(request.GetRawInputContents()))
+	inputs := inMessage(request)
+	if len(inputs) != len(request.GetRawInputContents()) {
+		t.Fatalf("%d inputs with %d raw contents", len(inputs), len(request.GetRawInputContents()))
 	}
 	allocated := 0
-	for index, input := range request.GetInputs() {
+	for index, input := range inputs {
 		raw := request.GetRawInputContents()[index]
 		sizeAsPromised(t, input.GetDatatype(), input.GetShape(), raw)
 		allocated += cap(raw)
