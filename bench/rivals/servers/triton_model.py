@@ -46,9 +46,12 @@ def _arrays(request: Any) -> dict[str, Any]:
 
 
 def _response(answer: dict[str, Any]) -> Any:
-    return pb.InferenceResponse([pb.Tensor(name, array) for name, array in answer.items()])
+    # A vector of one value per row is a column: Triton asks for a dimension beside the rows.
+    columns = {name: array[:, None] if array.ndim == 1 else array for name, array in answer.items()}
+    return pb.InferenceResponse([pb.Tensor(name, array) for name, array in columns.items()])
 
 
 def _config(tensor: served.Tensor) -> dict[str, Any]:
-    dims = tensor.shape[1:] if served.BATCH > 1 else tensor.shape
+    row = tensor.shape[1:] or (1,)
+    dims = row if served.BATCH > 1 else (-1, *row)
     return {"name": tensor.name, "data_type": f"TYPE_{tensor.datatype}", "dims": list(dims)}
