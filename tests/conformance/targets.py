@@ -100,10 +100,8 @@ class Polyglot:
 
     @contextmanager
     def _started(self, folder: Path, models: Sequence[str]) -> Iterator[Instance]:
-        # A model that the server can't serve would keep it from starting: its absence is what clients find.
-        served = [name for name in models if _served(name)]
         folder.mkdir(parents=True, exist_ok=True)
-        for name in served:
+        for name in models:
             lay_out(folder / name, "polyglot.py")
         # Memory can be shared over a Unix socket only.
         metrics, socket = free_port(), folder / "inference.sock"
@@ -111,10 +109,11 @@ class Polyglot:
         config = write_yaml(
             folder / "inference.yaml",
             {
-                "models": [{"name": name, "format": "Python", "path": str(folder / name)} for name in served],
+                "models": [{"name": name, "format": "Python", "path": str(folder / name)} for name in models],
                 "grpc": {"listen": [listen], "maxMessageBytes": MAX_MESSAGE_BYTES},
                 "metrics": {"host": "127.0.0.1", "port": metrics},
                 "administration": ADMINISTRATION,
+                "sharedMemory": {"enabled": True, "keyPrefix": "/conformance-"},
             },
         )
         command = [str(Path(sys.executable).parent / "polyglot-inference"), "--config", str(config)]
@@ -148,11 +147,6 @@ def lay_out(folder: Path, adapter: str) -> None:
 def startup_models() -> list[str]:
     """Return the models that a server has from the start."""
     return [name for name in DEFINITIONS if name not in LOADED_ON_DEMAND]
-
-
-def _served(name: str) -> bool:
-    """Whether our server can serve a model today."""
-    return all(tensor.datatype != "BF16" for tensor in DEFINITIONS[name].inputs)
 
 
 def _ready(address: str) -> bool:

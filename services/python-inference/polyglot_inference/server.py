@@ -27,9 +27,11 @@ from polyglot_inference.listening import listen
 from polyglot_inference.protocol.access import Access
 from polyglot_inference.protocol.administration import Administration
 from polyglot_inference.protocol.health import Health
+from polyglot_inference.protocol.memory import EXTENSION, SharedMemoryMethods
 from polyglot_inference.protocol.service import InferenceService
 from polyglot_inference.repository.models import ModelRepository
 from polyglot_inference.runtime.cpus import available_cpus
+from polyglot_inference.runtime.shared_memory import SharedMemory
 from polyglot_inference.settings import GrpcSettings, Settings, SettingsError
 from polyglot_inference.telemetry.logs import LogControl, configure_logging
 from polyglot_inference.telemetry.metrics import Metrics, serve_metrics
@@ -77,13 +79,17 @@ class InferenceServer:
         self._repository = ModelRepository(settings.models, settings.queue, cpus, self.metrics, tracing)
         self._access = Access(settings.administration)
         self._administration = Administration(self._repository, self.lifecycle, self._access, tracing, logs)
+        shared = settings.shared_memory
+        memory = SharedMemory(shared.key_prefix) if shared.enabled else None
+        self._memory = SharedMemoryMethods(memory, self.metrics)
         self._service = InferenceService(
             self._repository,
             self.lifecycle,
             self.in_flight,
             self.metrics,
             tracing,
-            extensions=Administration.EXTENSIONS,
+            extensions=(*Administration.EXTENSIONS, *([EXTENSION] if memory is not None else [])),
+            memory=memory,
         )
         self._server = grpc.aio.server(options=_channel_options(settings.grpc))
         self._all_loaded = asyncio.Event()
@@ -99,9 +105,8 @@ class InferenceServer:
         """
         health = Health()
         health_pb2_grpc.add_HealthServicer_to_server(health, self._server)
-        handler = self._service.handler(
-            self._access, self._settings.grpc.max_message_bytes, self._administration.methods()
-        )
+        others = {**self._administration.methods(), **self._memory.methods()}
+        handler = self._service.handler(self._access, self._settings.grpc.max_message_bytes, others)
         self._server.add_generic_rpc_handlers((handler,))
         await self.lifecycle.observe(health.observe_state)
         await self.lifecycle.observe(self.metrics.observe_state)

@@ -190,11 +190,24 @@ class QueueSettings(_Section):
     max_bytes: int = Field(default=256 * 2**20, ge=1024, le=2**40, description="Bytes of the requests")
 
 
+class SharedMemorySettings(_Section):
+    """Tensors in POSIX shared memory, for callers on the same host."""
+
+    enabled: bool = False
+    key_prefix: str = Field(
+        default="/polyglot_", pattern=r"^/[^/]+$", description="What the names of shared memory objects begin with"
+    )
+
+
 class Settings(BaseSettings):
     """All settings of the process."""
 
     model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", env_prefix="POLYGLOT_INFERENCE__", env_nested_delimiter="__"
+        frozen=True,
+        extra="forbid",
+        env_prefix="POLYGLOT_INFERENCE__",
+        env_prefix_target="all",
+        env_nested_delimiter="__",
     )
 
     models: list[ModelSettings] = Field(min_length=1)
@@ -205,6 +218,7 @@ class Settings(BaseSettings):
     runtime: RuntimeSettings = RuntimeSettings()
     administration: AdministrationSettings = AdministrationSettings()
     queue: QueueSettings = QueueSettings()
+    shared_memory: SharedMemorySettings = Field(default=SharedMemorySettings(), alias="sharedMemory")
 
     @field_validator("models")
     @classmethod

@@ -35,6 +35,7 @@ from polyglot_inference.settings import (
     ModelSettings,
     QueueSettings,
     Settings,
+    SharedMemorySettings,
 )
 from polyglot_inference.telemetry.logs import LogControl, LogSettings
 from polyglot_inference.telemetry.traces import Tracing
@@ -193,6 +194,7 @@ class Serve(Protocol):
         queue: QueueSettings = QUEUE,
         tracing: Tracing | None = None,
         administration: AdministrationSettings | None = None,
+        shared_memory: SharedMemorySettings | None = None,
     ) -> AbstractAsyncContextManager[Serving]: ...
 
 
@@ -206,6 +208,7 @@ def serve() -> Serve:
         queue: QueueSettings = QUEUE,
         tracing: Tracing | None = None,
         administration: AdministrationSettings | None = None,
+        shared_memory: SharedMemorySettings | None = None,
     ) -> AsyncIterator[Serving]:
         settings = Settings.model_construct(
             models=list(models),
@@ -214,6 +217,7 @@ def serve() -> Serve:
             drain=DrainSettings(),
             administration=administration or AdministrationSettings(),
             queue=queue,
+            shared_memory=shared_memory or SharedMemorySettings(),
         )
         logs = LogControl(logging.getLogger("tests"), logging.NullHandler(), LogSettings.of_level("INFO"))
         server = InferenceServer(settings, tracing or Tracing(None), logs)

@@ -22,14 +22,6 @@ if TYPE_CHECKING:
     from tests.conftest import RawRequest, Serve, WritePython
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
-NOT_OFFERED = [
-    "CudaSharedMemoryRegister",
-    "CudaSharedMemoryStatus",
-    "CudaSharedMemoryUnregister",
-    "SystemSharedMemoryRegister",
-    "SystemSharedMemoryStatus",
-    "SystemSharedMemoryUnregister",
-]
 
 
 def scrape(port: int) -> str:
@@ -116,22 +108,6 @@ async def test_an_error_carries_code_and_trace_id_as_trailers(
             await serving.stub.ModelInfer(raw_request("identity", "z", "FP32", X), metadata=metadata)
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert trailers(caught.value) == {"x-error-code": "INVALID_TENSOR", "x-trace-id": trace_id}
-
-
-@pytest.mark.parametrize("method", NOT_OFFERED)
-async def test_an_rpc_that_is_not_offered_is_unimplemented_with_a_reason(
-    serve: Serve, identity: ModelSettings, method: str
-) -> None:
-    async with serve(identity) as serving:
-        path = f"/{SERVICE.full_name}/{method}"
-        streaming = SERVICE.methods_by_name[method].client_streaming
-        channel: Any = serving.channel
-        answer = channel.stream_stream(path)().read() if streaming else channel.unary_unary(path)(b"")
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await answer
-        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-        assert f"{method} is a Triton extension that this server does not offer" in str(caught.value.details())
-        assert trailers(caught.value)["x-error-code"] == "UNSUPPORTED"
 
 
 async def test_bytes_that_are_no_message_are_refused(serve: Serve, identity: ModelSettings) -> None:

@@ -19,6 +19,7 @@ drain: {timeoutSeconds: 12.5}
 log: {level: DEBUG}
 runtime: {cpus: 3}
 administration: {mode: Full, restricted: [{apis: [logging, trace], header: x-admin, value: secret}]}
+sharedMemory: {enabled: true, keyPrefix: /models-}
 """
 MINIMAL = "models: [{name: digits, format: ONNX, path: /models/digits}]"
 
@@ -42,6 +43,7 @@ def test_every_field_is_read_from_the_file(file: Path) -> None:
     assert (settings.grpc.listen, settings.grpc.max_message_bytes) == (["127.0.0.1:9100"], 2**20)
     assert (settings.metrics.host, settings.metrics.port) == ("127.0.0.1", 9101)
     assert (settings.drain.timeout_seconds, settings.log.level, settings.runtime.cpus) == (12.5, "DEBUG", 3)
+    assert (settings.shared_memory.enabled, settings.shared_memory.key_prefix) == (True, "/models-")
     (restriction,) = settings.administration.restricted
     assert (settings.administration.mode, restriction.apis) == ("Full", ["logging", "trace"])
     assert (restriction.header, restriction.value.get_secret_value()) == ("x-admin", "secret")
@@ -55,6 +57,7 @@ def test_only_models_are_required(file: Path) -> None:
     assert settings.metrics.port == 9001
     assert (settings.drain.timeout_seconds, settings.log.level, settings.runtime.cpus) == (25, "INFO", None)
     assert (settings.administration.mode, settings.administration.restricted) == ("ReadOnly", [])
+    assert (settings.shared_memory.enabled, settings.shared_memory.key_prefix) == (False, "/polyglot_")
 
 
 def test_the_environment_overrides_single_fields_of_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,9 +65,11 @@ def test_the_environment_overrides_single_fields_of_the_file(file: Path, monkeyp
     monkeypatch.setenv("POLYGLOT_INFERENCE__GRPC__LISTEN", '["127.0.0.1:9200"]')
     monkeypatch.setenv("POLYGLOT_INFERENCE__GRPC__MAXMESSAGEBYTES", "2048")
     monkeypatch.setenv("POLYGLOT_INFERENCE__DRAIN__TIMEOUTSECONDS", "3")
+    monkeypatch.setenv("POLYGLOT_INFERENCE__SHAREDMEMORY__ENABLED", "false")
     settings = Settings.load(file)
     assert (settings.grpc.listen, settings.grpc.max_message_bytes) == (["127.0.0.1:9200"], 2048)
     assert settings.drain.timeout_seconds == 3
+    assert not settings.shared_memory.enabled
 
 
 def test_a_worker_has_its_own_address_and_its_share_of_the_cpus(file: Path) -> None:
@@ -131,6 +136,7 @@ def test_a_worker_has_its_own_address_and_its_share_of_the_cpus(file: Path) -> N
             f"{MINIMAL}\nadministration: {{restricted: [{{apis: [trace], header: X-Admin, value: b}}]}}",
             "administration.restricted.0.header: String should match pattern",
         ),
+        (f"{MINIMAL}\nsharedMemory: {{keyPrefix: a}}", "sharedMemory.keyPrefix: String should match pattern"),
         (f"{MINIMAL}\nlog: {{level: LOUD}}", "log.level: Input should be 'DEBUG', 'INFO'"),
     ],
 )

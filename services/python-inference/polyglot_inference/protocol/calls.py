@@ -19,7 +19,6 @@ from polyglot_inference.errors import (
     InternalError,
     InvalidRequestError,
     MessageTooLargeError,
-    UnsupportedError,
 )
 from polyglot_inference.protocol.access import Access, Guard
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
@@ -79,24 +78,20 @@ class CallEdge:
     def handler(
         self, methods: Mapping[str, Method], streams: Mapping[str, ServeStream], observers: Mapping[str, Observer]
     ) -> grpc.GenericRpcHandler:
-        """Serve the whole inference service: `methods` and `streams` by RPC name, every other RPC as UNIMPLEMENTED.
+        """Serve the whole inference service: every RPC is in `methods` or in `streams`.
 
         An observer is told call, status and duration in seconds of every call of its RPC.
         """
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         for descriptor in SERVICE.methods:
             name = descriptor.name
-            if name in methods:
-                request_type = getattr(pb, descriptor.input_type.name)
-                guard, observer = self._access.guard(name), observers.get(name)
-                serve = self._serving(name, guard, request_type.FromString, methods[name], observer)
-                handlers[name] = grpc.unary_unary_rpc_method_handler(serve)
-            elif name in streams:
+            if name in streams:
                 handlers[name] = grpc.stream_stream_rpc_method_handler(streams[name])
-            elif descriptor.client_streaming:
-                handlers[name] = grpc.stream_stream_rpc_method_handler(self._refusing(name))
-            else:
-                handlers[name] = grpc.unary_unary_rpc_method_handler(self._refusing(name))
+                continue
+            request_type = getattr(pb, descriptor.input_type.name)
+            guard, observer = self._access.guard(name), observers.get(name)
+            serve = self._serving(name, guard, request_type.FromString, methods[name], observer)
+            handlers[name] = grpc.unary_unary_rpc_method_handler(serve)
         return grpc.method_handlers_generic_handler(SERVICE.full_name, handlers)
 
     def _serving(
@@ -138,20 +133,6 @@ class CallEdge:
                         observe(call, status, time.perf_counter() - started)
 
         return serve
-
-    def _refusing(self, name: str) -> Callable[[object, Context], Awaitable[None]]:
-        async def refuse(_: object, context: Context) -> None:
-            with self._tracing.server_span(SERVICE.full_name, name, caller_context(text_metadata(context))) as span:
-                record_status(span, grpc.StatusCode.UNIMPLEMENTED, "")
-                served = "ServerLive, ServerReady, ModelReady, ServerMetadata, ModelMetadata, Model(Stream)Infer"
-                await abort(
-                    context,
-                    UnsupportedError(
-                        f"{name} is a Triton extension that this server does not offer; it serves {served}"
-                    ),
-                )
-
-        return refuse
 
     def _serialised(self, response: Message) -> bytes:
         data = response.SerializeToString()

@@ -21,7 +21,7 @@ from polyglot_inference.tensors import BYTES, NUMPY_DTYPES, Array
 _LENGTH: Final = struct.Struct("<I")
 
 # The field of InferTensorContents that carries a datatype, and the dtype of that field's elements.
-# FP16 has none: the protocol lets it travel raw only.
+# FP16 and BF16 have none: the protocol lets them travel raw only.
 CONTENTS_FIELDS: Final[dict[str, tuple[str, np.dtype[Any]]]] = {
     "BOOL": ("bool_contents", np.dtype(np.bool_)),
     "UINT8": ("uint_contents", np.dtype("<u4")),
@@ -38,7 +38,7 @@ CONTENTS_FIELDS: Final[dict[str, tuple[str, np.dtype[Any]]]] = {
 }
 
 
-def decode_raw(name: str, datatype: str, shape: Sequence[int], raw: bytes) -> Array:
+def decode_raw(name: str, datatype: str, shape: Sequence[int], raw: bytes | memoryview) -> Array:
     """Read a tensor from its raw form.
 
     Numeric tensors share the memory of `raw` and are read-only; BYTES become an object array of bytes.
@@ -108,10 +108,6 @@ def _dtype(name: str, datatype: str) -> np.dtype[Any]:
     try:
         return NUMPY_DTYPES[datatype]
     except KeyError:
-        if datatype == "BF16":
-            raise InvalidTensorError(
-                f"input {name!r}: BF16 is not supported, since numpy has no such type; send FP32"
-            ) from None
         raise InvalidTensorError(
             f"input {name!r}: datatype {datatype!r} is none of {', '.join(NUMPY_DTYPES)}"
         ) from None
@@ -125,7 +121,7 @@ def _element_count(name: str, shape: Sequence[int]) -> int:
     return math.prod(shape)
 
 
-def _split_bytes(name: str, raw: bytes, count: int) -> Array:
+def _split_bytes(name: str, raw: bytes | memoryview, count: int) -> Array:
     # Before anything is allocated: a shape may claim far more elements than were sent.
     if len(raw) < count * _LENGTH.size:
         raise InvalidTensorError(
@@ -142,7 +138,7 @@ def _split_bytes(name: str, raw: bytes, count: int) -> Array:
         position = start + _LENGTH.unpack_from(raw, position)[0]
         if position > len(raw):
             raise InvalidTensorError(f"input {name!r}: raw data ends within BYTES element {index} of {count}")
-        elements[index] = raw[start:position]
+        elements[index] = bytes(raw[start:position])
     if position != len(raw):
         raise InvalidTensorError(
             f"input {name!r}: {len(raw) - position} bytes of raw data follow the last of {count} BYTES elements"
@@ -150,7 +146,7 @@ def _split_bytes(name: str, raw: bytes, count: int) -> Array:
     return elements
 
 
-def _require_booleans(name: str, raw: bytes) -> None:
+def _require_booleans(name: str, raw: bytes | memoryview) -> None:
     wrong = np.flatnonzero(np.frombuffer(raw, dtype=np.uint8) > 1)
     if wrong.size:
         position = int(wrong[0])

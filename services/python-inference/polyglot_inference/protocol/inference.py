@@ -6,19 +6,21 @@ not support is refused, never ignored.
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from polyglot_inference.errors import InvalidRequestError, InvalidTensorError, ModelFailedError, UnsupportedError
 from polyglot_inference.protocol import codec
+from polyglot_inference.protocol.memory import SharedTensor, shared_tensors
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.runtime.model import Model, Request
+from polyglot_inference.runtime.shared_memory import SharedMemory
 from polyglot_inference.tensors import BYTES, DYNAMIC, NUMPY_DTYPES, Array, TensorSpec
 
 # Parameters that change what a call means. A server that ignored them would answer something else than was asked.
 _UNSUPPORTED_REQUEST_PARAMETERS = frozenset({"sequence_id", "sequence_start", "sequence_end"})
-_UNSUPPORTED_TENSOR_PARAMETERS = frozenset({"shared_memory_region", "classification"})
+_UNSUPPORTED_TENSOR_PARAMETERS = frozenset({"classification"})
 # Triton's parameter of a request in a stream: tell the end of a decoupled model's answers by one without outputs.
 _ENABLE_END = "triton_enable_empty_final_response"
 
@@ -31,9 +33,11 @@ class Inference:
     outputs: tuple[TensorSpec, ...]
     raw: bool
     rows: int
+    shared_inputs: Mapping[str, SharedTensor] = field(default_factory=dict)
+    shared_outputs: Mapping[str, SharedTensor] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, request: pb.ModelInferRequest, model: Model) -> "Inference":
+    def of(cls, request: pb.ModelInferRequest, model: Model, memory: SharedMemory | None = None) -> "Inference":
         """Hold a request against the model it names. Cheap, whatever the size of the tensors.
 
         Raises
@@ -41,16 +45,19 @@ class Inference:
         InvalidRequestError, InvalidTensorError
             The request contradicts the protocol or the model's metadata.
         UnsupportedError
-            It asks for shared memory, classification or sequences.
+            It asks for classification or sequences, or for shared memory where that is off.
         """
         _refuse_parameters("request", request.parameters, _UNSUPPORTED_REQUEST_PARAMETERS)
         _check_names("input", [tensor.name for tensor in request.inputs], model.inputs)
         _check_inputs(request.inputs, model.inputs)
         outputs = _requested_outputs(request.outputs, model.outputs)
-        raw = _is_raw(request)
+        shared_inputs = shared_tensors("input", request.inputs, memory)
+        raw = _is_raw(request, shared_inputs)
         # FP16 has no typed form, and one response is raw or typed as a whole.
         raw_answer = raw or any(spec.datatype not in codec.CONTENTS_FIELDS for spec in outputs)
-        return cls(request, outputs, raw_answer, _rows(request.inputs, model.inputs))
+        rows = _rows(request.inputs, model.inputs)
+        shared_outputs = shared_tensors("output", request.outputs, memory)
+        return cls(request, outputs, raw_answer, rows, shared_inputs, shared_outputs)
 
     def require_equal_rows(self) -> None:
         """Refuse a request whose inputs differ in their first dimension: its rows could not be told apart in a batch.
@@ -118,15 +125,28 @@ class Inference:
             A tensor's data does not fit its shape and datatype.
         """
         inputs = self.request.inputs
-        if self.request.raw_input_contents:
-            return {
-                tensor.name: codec.decode_raw(tensor.name, tensor.datatype, tensor.shape, raw)
-                for tensor, raw in zip(inputs, self.request.raw_input_contents, strict=True)
-            }
+        if self.request.raw_input_contents or self.shared_inputs:
+            return self._raw_tensors()
         return {
             tensor.name: codec.decode_contents(tensor.name, tensor.datatype, tensor.shape, tensor.contents)
             for tensor in inputs
         }
+
+    def _raw_tensors(self) -> dict[str, Array]:
+        """Read tensors of which some are in shared memory, or all are raw; they have entries in the inputs' order."""
+        entries = iter(self.request.raw_input_contents)
+        tensors: dict[str, Array] = {}
+        for tensor in self.request.inputs:
+            name, datatype, shape = tensor.name, tensor.datatype, tensor.shape
+            shared = self.shared_inputs.get(name)
+            if shared:
+                viewed = codec.decode_raw(name, datatype, shape, shared.view.toreadonly())
+                tensors[name] = np.require(viewed, requirements="A")  # no copy, unless the offset is an odd one
+            elif self.request.raw_input_contents:
+                tensors[name] = codec.decode_raw(name, datatype, shape, next(entries))
+            else:
+                tensors[name] = codec.decode_contents(name, datatype, shape, tensor.contents)
+        return tensors
 
     def response(self, results: Mapping[str, Array], version: str) -> pb.ModelInferResponse:
         """Write the answer: raw to a raw request, typed to a typed one."""
@@ -134,7 +154,12 @@ class Inference:
         for spec in self.outputs:
             tensor = _as_declared(spec, results[spec.name])
             output = response.outputs.add(name=spec.name, datatype=spec.datatype, shape=tensor.shape)
-            if self.raw:
+            shared = self.shared_outputs.get(spec.name)
+            if shared:
+                shared.write(tensor, spec.datatype, output)
+                if self.raw:  # there is an entry for every output, as Triton has it
+                    response.raw_output_contents.append(b"")
+            elif self.raw:
                 response.raw_output_contents.append(codec.encode_raw(tensor, spec.datatype))
             else:
                 output.contents.CopyFrom(codec.encode_contents(tensor, spec.datatype))
@@ -191,13 +216,19 @@ def _requested_outputs(
     return tuple(specs[tensor.name] for tensor in requested)
 
 
-def _is_raw(request: pb.ModelInferRequest) -> bool:
+def _is_raw(request: pb.ModelInferRequest, shared: Mapping[str, SharedTensor]) -> bool:
     blobs = len(request.raw_input_contents)
+    if shared:
+        filled = [tensor.name for tensor in request.inputs if tensor.name in shared and tensor.HasField("contents")]
+        if filled:
+            raise InvalidTensorError(f"input {filled[0]!r} has contents and lies in shared memory; use one")
+    sent = len(request.inputs) - len(shared)
     if not blobs:
-        return not request.inputs
-    if blobs != len(request.inputs):
+        return not sent
+    if blobs != sent:
         raise InvalidRequestError(
-            f"raw_input_contents has {blobs} entries for {len(request.inputs)} inputs; it needs one per input"
+            f"raw_input_contents has {blobs} entries for {sent} inputs; it needs one per input"
+            + (" that is not in shared memory" if shared else "")
         )
     typed = [tensor.name for tensor in request.inputs if tensor.HasField("contents")]
     if typed:

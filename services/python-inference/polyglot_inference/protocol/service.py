@@ -18,6 +18,7 @@ from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.protocol.streams import Send, StreamEdge
 from polyglot_inference.repository.models import ModelRepository
 from polyglot_inference.repository.served import VERSION, ServedModel
+from polyglot_inference.runtime.shared_memory import SharedMemory
 from polyglot_inference.runtime.steps import pulled
 from polyglot_inference.telemetry.metrics import Metrics
 from polyglot_inference.telemetry.statistics import StreamedCall
@@ -45,6 +46,8 @@ class InferenceService:
         Told every call and every execution.
     extensions
         The protocol extensions that the server offers.
+    memory
+        Where tensors may lie; None where shared memory is off.
     """
 
     def __init__(
@@ -56,12 +59,14 @@ class InferenceService:
         tracing: Tracing,
         *,
         extensions: Sequence[str],
+        memory: SharedMemory | None,
     ) -> None:
         self._repository = repository
         self._lifecycle = lifecycle
         self._in_flight = in_flight
         self._metrics = metrics
         self._tracing = tracing
+        self._memory = memory
         self._extensions = sorted({*_EXTENSIONS, *extensions})
 
     def handler(self, access: Access, max_message_bytes: int, others: Mapping[str, Method]) -> grpc.GenericRpcHandler:
@@ -139,7 +144,7 @@ class InferenceService:
             stream = served.model.stream
             if stream is None:
                 return await self._infer(served, request, call)
-            inference = Inference.of(request, served.model)
+            inference = Inference.of(request, served.model, self._memory)
             deadline, queued_at = _queue_deadline(call, inference), time.perf_counter_ns()
             inputs, begun, read = await served.executor.run(functools.partial(_timed, inference.tensors), deadline)
             with (
@@ -170,7 +175,7 @@ class InferenceService:
             yield served
 
     async def _infer(self, served: ServedModel, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
-        inference = Inference.of(request, served.model)
+        inference = Inference.of(request, served.model, self._memory)
         return await served.infer(inference, _queue_deadline(call, inference))
 
     def _find(self, name: str, version: str, call: Call) -> ServedModel:

@@ -72,6 +72,9 @@ class Metrics:
         self.first_answer_seconds = self._histogram(
             "first_answer", "Requests of streams from the request read to the first of its answers written."
         )
+        self.shared_memory_regions = Gauge(
+            "polyglot_inference_shared_memory_regions", "Registered shared memory regions.", registry=self.registry
+        )
         self.model_loads = Counter(
             "polyglot_inference_model_loads",
             "Loads of models, at start and by callers, by outcome: loaded or failed.",

@@ -27,6 +27,8 @@ def tensors(datatype: str) -> st.SearchStrategy[Any]:
                 st.binary(max_size=9), min_size=int(np.prod(shape)), max_size=int(np.prod(shape))
             ).map(lambda elements: object_array(elements, shape))
         )
+    if datatype == "BF16":  # which hypothesis does not know: any two bytes are one
+        return arrays.arrays(np.dtype("<u2"), shapes).map(lambda bits: bits.view(NUMPY_DTYPES["BF16"]))
     return arrays.arrays(NUMPY_DTYPES[datatype], shapes)
 
 
@@ -65,7 +67,7 @@ def test_typed_form_gives_back_every_tensor(datatype: str, data: st.DataObject) 
         assert same(back, tensor)
 
 
-@pytest.mark.parametrize("datatype", [*NUMPY_DTYPES, "BF16", "", "fp32", "INT128"])
+@pytest.mark.parametrize("datatype", [*NUMPY_DTYPES, "", "fp32", "INT128"])
 @given(raw=st.binary(max_size=64), shape=st.lists(st.integers(-2, 2**62), max_size=70))
 def test_raw_form_of_anything_gives_a_tensor_of_that_shape_or_the_typed_error(
     datatype: str, raw: bytes, shape: list[int]
@@ -91,7 +93,7 @@ contents_messages = st.builds(
 )
 
 
-@pytest.mark.parametrize("datatype", [*NUMPY_DTYPES, "BF16", "nonsense"])
+@pytest.mark.parametrize("datatype", [*NUMPY_DTYPES, "nonsense"])
 @given(contents=contents_messages, shape=st.lists(st.integers(-1, 4), max_size=3))
 def test_typed_form_of_anything_gives_a_tensor_of_that_shape_or_the_typed_error(
     datatype: str, contents: pb.InferTensorContents, shape: list[int]
@@ -126,7 +128,7 @@ def test_bytes_elements_keep_nul_utf8_and_emptiness() -> None:
     [
         ("FP32", [2], b"\0" * 7, "7 bytes of raw data, but shape [2] of FP32 needs 8"),
         ("FP32", [-1], b"", "negative dimension"),
-        ("BF16", [1], b"\0\0", "BF16 is not supported"),
+        ("BF16", [1], b"\0\0\0", "3 bytes of raw data, but shape [1] of BF16 needs 2"),
         ("FLOAT", [1], b"\0\0\0\0", "datatype 'FLOAT' is none of BOOL"),
         ("BOOL", [3], b"\x01\x00\x02", "BOOL element 2 is byte 2"),
         ("BYTES", [2], b"\x01\0\0\0a", "cannot hold 2 BYTES elements"),

@@ -130,7 +130,7 @@ def change_datatype(request: pb.ModelInferRequest) -> None:
 
 
 def invent_datatype(request: pb.ModelInferRequest) -> None:
-    request.inputs[0].datatype = "BF16"
+    request.inputs[0].datatype = "FP8"
 
 
 def change_rank(request: pb.ModelInferRequest) -> None:
@@ -181,7 +181,7 @@ def start_sequence(request: pb.ModelInferRequest) -> None:
         (double_input, InvalidTensorError, "input 'a' is given 2 times"),
         (drop_input, InvalidTensorError, "input 'b' is missing; the model needs a, b"),
         (change_datatype, InvalidTensorError, "input 'a' has datatype 'FP64', the model expects 'FP32'"),
-        (invent_datatype, InvalidTensorError, "datatype 'BF16', the model expects 'FP32'; the datatype sent is not"),
+        (invent_datatype, InvalidTensorError, "datatype 'FP8', the model expects 'FP32'; the datatype sent is not"),
         (change_rank, InvalidTensorError, "input 'a' has shape [8], the model expects [-1, 2]"),
         (change_size, InvalidTensorError, "input 'b' has shape [4], the model expects [3]"),
         (drop_blob, InvalidRequestError, "raw_input_contents has 1 entries for 2 inputs"),
@@ -189,7 +189,11 @@ def start_sequence(request: pb.ModelInferRequest) -> None:
         (add_contents, InvalidTensorError, "input 'b' has contents while raw_input_contents is used"),
         (ask_unknown_output, InvalidTensorError, "output 'sum' is unknown; the model has total, half"),
         (ask_output_twice, InvalidTensorError, "output 'half' is given 2 times"),
-        (use_shared_memory, UnsupportedError, "input 'a': parameter shared_memory_region is not supported"),
+        (
+            use_shared_memory,
+            UnsupportedError,
+            "input 'a': system shared memory is off",
+        ),
         (ask_classification, UnsupportedError, "output 'total': parameter classification is not supported"),
         (start_sequence, UnsupportedError, "request: parameter sequence_id is not supported"),
     ],
