@@ -101,8 +101,9 @@ async def test_a_full_queue_refuses_with_the_setting_and_when_to_try_again(
     serve: Serve, gated: ModelSettings, gate: Callable[[], Gate], raw_request: RawRequest
 ) -> None:
     async with serve(gated, queue=QueueSettings.model_validate({"maxSize": 1})) as serving:
-        running, queued = calls_behind_one(serving, raw_request, [0], [0])
+        (running,) = calls_behind_one(serving, raw_request, [0])
         await gate().started()
+        (queued,) = calls_behind_one(serving, raw_request, [0])
         await in_flight(serving, 2)
         (refused,) = calls_behind_one(serving, raw_request, [1])
         with pytest.raises(grpc.aio.AioRpcError) as caught:

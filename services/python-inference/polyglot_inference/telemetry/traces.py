@@ -107,7 +107,11 @@ class Tracing:
 
     @contextmanager
     def execute_span(self, model: str) -> Iterator[trace.Span]:
-        """The span of one model execution, a child of the current one."""
+        """The span of one model execution, a child of the current one; none where that is not sampled."""
+        call = trace.get_current_span()
+        if not call.is_recording():  # a span that nobody sees costs as much as a quick model
+            yield call
+            return
         with self._tracer.start_as_current_span("execute", attributes={MODEL: model}) as span:
             yield span
 
