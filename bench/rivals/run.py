@@ -8,6 +8,7 @@ out.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -162,6 +163,8 @@ def _progress(found: Measurement | Paced | Failure) -> str:
 def main() -> int:
     """Measure, print, and write the results."""
     options = arguments()
+    # Ended from outside, the run still ends the servers that it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     chosen = planned(options)
     print(h2load.check())
     with tempfile.TemporaryDirectory(prefix="rivals-") as scratch:
