@@ -37,7 +37,7 @@ ELEMENT_TYPES = {
 }
 
 
-@pytest.mark.parametrize("datatype", NUMPY_DTYPES)
+@pytest.mark.parametrize("datatype", ELEMENT_TYPES)
 def test_every_datatype_passes_through_a_model(datatype: str, onnx_identity: WriteOnnx) -> None:
     settings = onnx_identity("identity", ELEMENT_TYPES[datatype], ["rows", 2])
     model = OnnxModel.load("identity", settings.path, cpus=1)
