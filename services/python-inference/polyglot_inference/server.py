@@ -157,6 +157,7 @@ class InferenceServer:
             raise OSError(f"metrics: cannot listen on {scrape.host}:{scrape.port}: {error}") from error
         self._cleanup.callback(metrics_server.server_close)
         self._cleanup.callback(metrics_server.shutdown)
+        self.metrics_port = metrics_server.server_port
         _log.info(
             "Listening",
             extra={"grpc": self.grpc_address, "metrics": f"{scrape.host}:{self.metrics_port}"},

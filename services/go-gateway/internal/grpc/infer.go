@@ -19,7 +19,7 @@ func (p *passthrough) infer(stream grpc.ServerStream, name string) (metadata.MD,
 		return nil, err
 	}
 	message := new(pb.ModelInferRequest)
-	if !p.Batcher.Joins(modelIn(request.bytes)) || proto.Unmarshal(request.bytes, message) != nil {
+	if !p.Batcher.Joins(namedModel(request.bytes)) || proto.Unmarshal(request.bytes, message) != nil {
 		return p.forward(stream, name, request) // what is wrong with a message, the pod says
 	}
 	ctx, cancel := p.bounded(stream.Context())
@@ -42,8 +42,8 @@ func (p *passthrough) infer(stream grpc.ServerStream, name string) (metadata.MD,
 // modelNameField is ModelInferRequest.model_name's number.
 const modelNameField = 1
 
-// modelIn is the model_name of a ModelInferRequest that isn't parsed otherwise; "" where the message is broken.
-func modelIn(message []byte) string {
+// namedModel is the model_name of a ModelInferRequest that isn't parsed otherwise; "" where the message is broken.
+func namedModel(message []byte) string {
 	name := ""
 	for len(message) > 0 {
 		number, kind, length := protowire.ConsumeTag(message)
