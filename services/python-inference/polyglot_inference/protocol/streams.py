@@ -156,11 +156,16 @@ class _Stream:
         ------
         MessageTooLargeError
             It exceeds the limit; nothing was written.
+        asyncio.CancelledError
+            The caller is gone; a write can learn it before grpc.aio cancels the stream.
         """
         data = message.SerializeToString()
         require_size("response", len(data), self.edge.max_message_bytes)
         async with self._writing:
-            await self._context.write(data)
+            try:
+                await self._context.write(data)
+            except grpc.aio.InternalError as error:
+                raise asyncio.CancelledError from error
 
     def take_turn(self) -> tuple[asyncio.Event | None, asyncio.Event]:
         """The turn to wait for and one's own, to be set when the next may answer."""
