@@ -1,5 +1,6 @@
 """Pulls the answers of a model that streams, one when the last one has been taken."""
 
+import asyncio
 import functools
 from collections.abc import AsyncGenerator, Generator
 from typing import Final, TypeVar
@@ -35,4 +36,5 @@ async def _on_threads(
         while (found := await executor.run(functools.partial(next, steps, _END), deadline)) is not _END:
             yield found
     finally:
-        await executor.run(steps.close, None)
+        # Shielded: the stream's end may cancel a second time, and that must not take the close back off the queue.
+        await asyncio.shield(executor.run(steps.close, None))
