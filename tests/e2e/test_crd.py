@@ -88,8 +88,12 @@ def test_defaults_are_filled_in_by_the_api_server(kubectl: Command, module_names
     spec = json.loads(apply(kubectl, module_namespace, service({}), "-o", "json"))["spec"]
     assert spec == {
         "models": MODELS,
-        "inference": {"disruption": {"maxUnavailable": 1}},
-        "gateway": {"disruption": {"maxUnavailable": 1}, "service": {"type": "ClusterIP"}},
+        "inference": {"disruption": {"maxUnavailable": 1}, "workers": 1},
+        "gateway": {
+            "administration": "ReadOnly",
+            "disruption": {"maxUnavailable": 1},
+            "service": {"type": "ClusterIP"},
+        },
         "mesh": {"mode": "Auto", "clients": "Any"},
     }
 
