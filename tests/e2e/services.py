@@ -68,7 +68,7 @@ class Service:
 
     def restore(self, file: str) -> None:
         """Make the object what an example file says, and nothing else, and wait until it is Ready."""
-        # `replace` reads the object and writes it back: a status written in between is a conflict, and asks for another try.
+        # `replace` reads the object and writes it back: a status written in between is a conflict, so try again.
         replace = ("replace", "--save-config", "-n", self.namespace, "-f", str(EXAMPLES / file))
         eventually(lambda: self.kubectl(*replace), lambda _: True, 15, f"{self.name} replaced by {file}")
         self.wait_ready()
