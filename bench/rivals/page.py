@@ -43,7 +43,7 @@ def table(results: Results) -> str:
 
 def _lines(results: Results, raw: Path, pictures: Sequence[Path]) -> Iterator[str]:
     machine = results.machine
-    kind = "quick run: identity only, one round" if results.quick else f"{results.rounds} rounds"
+    kind = f"{'quick run: identity only, ' if results.quick else ''}rounds: {results.rounds}"
     yield "# Benchmarks"
     yield ""
     yield "Written by `make bench-rivals`; don't edit. How it measures and how to read it: [bench](../bench/README.md)."
