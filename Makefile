@@ -138,11 +138,12 @@ test-cluster: install  ## Everything on the kind cluster
 
 FUZZ_SECONDS := 60
 .PHONY: fuzz
-fuzz: venv  ## Run every fuzz target of the Go modules for FUZZ_SECONDS (60), one after the other
+fuzz: venv  ## Run every fuzz target of the Go modules and every fuzz suite in Python for FUZZ_SECONDS (60), one after the other
 	set -e; for module in $(GO_MODULES); do (cd $$module; for package in $$(go list ./...); do \
 	  for target in $$(go test -list '^Fuzz' $$package | sed -n '/^Fuzz/p'); do \
 	    echo "$$package $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZ_SECONDS)s $$package; \
 	  done; done); done
+	FUZZ_SECONDS=$(FUZZ_SECONDS) pytest services/python-inference/tests/fuzz --hypothesis-profile=fuzz
 
 ##@ Benchmarks
 .PHONY: bench-first-light bench-rivals bench-tools

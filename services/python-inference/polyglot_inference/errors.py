@@ -22,7 +22,8 @@ class InferenceError(Exception):
     @property
     def message(self) -> str:
         """The text for the caller and the log."""
-        return str(self)[:LONGEST_MESSAGE]
+        # Names of files that are no UTF-8 come as lone surrogates, which no message can carry.
+        return str(self)[:LONGEST_MESSAGE].encode(errors="backslashreplace").decode()
 
     @property
     def trailers(self) -> tuple[tuple[str, str], ...]:

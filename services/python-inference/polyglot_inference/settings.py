@@ -32,6 +32,8 @@ _UNITS: Final = {
     "m": timedelta(minutes=1),
     "h": timedelta(hours=1),
 }
+# What PyYAML lets through where a scalar is none of its kind, for example the date 2021-99-99 or !!bool maybe.
+_FAULTS_OF_SCALARS: Final = (ValueError, KeyError, AttributeError)
 
 
 class SettingsError(Exception):
@@ -58,7 +60,10 @@ def _duration(value: object) -> object:
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if not match:
         raise ValueError("must be a number with a unit, us, ms, s, m or h, for example 2ms")
-    return float(match[1]) * _UNITS[match[2]]
+    try:
+        return float(match[1]) * _UNITS[match[2]]
+    except OverflowError:
+        raise ValueError("is too long") from None
 
 
 Port = Annotated[int, Field(ge=0, le=65535, description="TCP port; 0 lets the kernel choose")]
@@ -275,7 +280,10 @@ def _require_mapping(path: Path) -> None:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"cannot read {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} is not YAML: {error}") from None
+    except (yaml.YAMLError, *_FAULTS_OF_SCALARS, RecursionError) as error:
+        raise SettingsError(f"{path} is not YAML: {type(error).__name__}: {error}") from None
     if not isinstance(content, dict):
         raise SettingsError(f"{path} must hold a YAML mapping with the key 'models'")
+    nameless = [key for key in content if not isinstance(key, str)]
+    if nameless:
+        raise SettingsError(f"{nameless[0]!r}: the name of a field must be a text")

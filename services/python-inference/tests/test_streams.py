@@ -228,6 +228,32 @@ async def test_a_caller_may_ask_for_the_first_failure_as_the_status_of_the_strea
         await until(lambda: module("count").closed == [1000], "the other request of the stream ends")
 
 
+async def test_a_failure_that_comes_while_an_answer_is_written_is_the_status_of_the_stream(
+    serve: Serve, count: ModelSettings, asked: Callable[..., pb.ModelInferRequest]
+) -> None:
+    async with serve(count) as serving:
+        for _ in range(50):
+            call = serving.stub.ModelStreamInfer(timeout=SECONDS, metadata=(("triton_grpc_error", "true"),))
+            for number in range(4):
+                await call.write(asked(2, id=str(number)))
+            await call.write(asked(1, model="absent"))
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await read_on(call)
+            assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_failure_is_told_even_where_the_names_it_repeats_exceed_the_limit(
+    serve: Serve, count: ModelSettings, asked: Callable[..., pb.ModelInferRequest]
+) -> None:
+    async with serve(count, max_message_bytes=2048) as serving:
+        long = asked(1, model="absent", id="i" * 2000)
+        answers = await exchange(serving, long, asked(1, id="next"))
+        assert {answer.infer_response.id: code(answer) for answer in answers} == {
+            long.id: "MODEL_NOT_FOUND",
+            "next": "",
+        }
+
+
 async def test_bytes_that_are_no_request_are_an_answer_and_the_stream_stays_open(
     serve: Serve, count: ModelSettings, asked: Callable[..., pb.ModelInferRequest]
 ) -> None:

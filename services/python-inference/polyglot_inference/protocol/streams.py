@@ -13,7 +13,7 @@ and nothing piles up here.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, NoReturn
 
 import grpc
 
@@ -155,17 +155,24 @@ class _Stream:
         Raises
         ------
         MessageTooLargeError
-            It exceeds the limit; nothing was written.
+            It is no failure and exceeds the limit; nothing was written.
         asyncio.CancelledError
             The caller is gone; a write can learn it before grpc.aio cancels the stream.
         """
         data = message.SerializeToString()
-        require_size("response", len(data), self.edge.max_message_bytes)
+        if not message.error_message:  # a failure is told in any case; its size is bounded by that of its request
+            require_size("response", len(data), self.edge.max_message_bytes)
         async with self._writing:
             try:
                 await self._context.write(data)
             except grpc.aio.InternalError as error:
                 raise asyncio.CancelledError from error
+
+    async def fail(self, failure: InferenceError) -> NoReturn:
+        """End the stream with a failure as its status, once the message that is being written is out."""
+        # For good: grpc-core takes no status beside a message, and a write that is cancelled goes on in there.
+        await self._writing.acquire()
+        raise _EndsStreamError(failure)
 
     def take_turn(self) -> tuple[asyncio.Event | None, asyncio.Event]:
         """The turn to wait for and one's own, to be set when the next may answer."""
@@ -241,7 +248,7 @@ class _Request:
     async def _fail(self, failure: InferenceError) -> None:
         await self._wait_for_turn()
         if self._stream.ends_at_failure:
-            raise _EndsStreamError(failure)
+            await self._stream.fail(failure)
         request = self._message
         answer = pb.ModelInferResponse(
             id=request.id, model_name=request.model_name, model_version=request.model_version

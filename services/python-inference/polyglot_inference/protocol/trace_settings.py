@@ -3,6 +3,7 @@
 Source: triton-inference-server/server, docs/protocol/extension_trace.md and docs/user_guide/trace.md.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -20,6 +21,8 @@ _FIXED: Final[Mapping[str, tuple[str, str]]] = {
     "log_frequency": ("0", "traces go to a collector, not to numbered files"),
 }
 _LARGEST_NUMBER: Final = 2**31 - 1
+# Python refuses to read numbers of many thousand digits.
+_INTEGER: Final = re.compile(r"-?[0-9]{1,20}")
 
 Values = Mapping[str, pb.TraceSettingRequest.SettingValue]
 
@@ -80,8 +83,7 @@ def _share(rate: int) -> float:
 
 def _number(key: str, value: Sequence[str], least: int = 0) -> int:
     text = value[0] if len(value) == 1 else ""
-    digits = text.removeprefix("-")
-    if not (digits.isascii() and digits.isdigit()) or not least <= int(text) <= _LARGEST_NUMBER:
+    if not _INTEGER.fullmatch(text) or not least <= int(text) <= _LARGEST_NUMBER:
         raise InvalidRequestError(f"{key} {', '.join(value)!r} must be one integer from {least} to {_LARGEST_NUMBER}")
     return int(text)
 

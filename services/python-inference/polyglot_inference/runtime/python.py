@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.ma import MaskedArray
 
 from polyglot_inference.errors import InferenceError, ModelFailedError, UnsupportedError
 from polyglot_inference.runtime.author import Authored, Method, Progress
@@ -73,12 +74,11 @@ class PythonModel:
                 " (REST: generate_stream)"
             )
         try:
-            answer = self._authored.predict(dict(inputs), request)
+            return self._checked(self._authored.predict(dict(inputs), request), outputs)
         except InferenceError:
             raise  # a model may choose the caller's error, for example InvalidTensorError
         except Exception as error:
             raise self._failed(error) from error
-        return self._checked(answer, outputs)
 
     def _stream(self, stream: Method, inputs: Mapping[str, Array], outputs: Sequence[str], request: Request) -> Steps:
         """The answers of the author's `stream`, held to the declared outputs; errors are those of `predict`."""
@@ -110,7 +110,11 @@ class PythonModel:
             raise self._failed(error) from error
 
     def _failed(self, error: Exception) -> ModelFailedError:
-        return ModelFailedError(f"model {self._name!r} raised {type(error).__name__}: {error}")
+        try:
+            text = str(error)
+        except Exception:  # noqa: BLE001 - the author's own class of errors may be wrong, too
+            text = "an error whose text cannot be read"
+        return ModelFailedError(f"model {self._name!r} raised {type(error).__name__}: {text}")
 
     def _checked(self, answer: object, outputs: Sequence[str]) -> dict[str, Array]:
         if not isinstance(answer, Mapping):
@@ -123,6 +127,8 @@ class PythonModel:
         tensor = answer.get(spec.name)
         if not isinstance(tensor, np.ndarray):
             fault = f"as {type(tensor).__name__}, not as a numpy array"
+        elif isinstance(tensor, MaskedArray):
+            fault = "as MaskedArray, and a tensor has no mask; fill it with .filled()"
         elif tensor.dtype != spec.dtype:
             fault = f"with dtype {tensor.dtype}, but it is declared {spec.datatype} ({spec.dtype})"
         elif not spec.admits(tensor.shape):
@@ -130,5 +136,5 @@ class PythonModel:
         elif spec.datatype == BYTES and not all(isinstance(element, bytes) for element in tensor.flat):
             fault = "with elements that are not bytes; encode text with .encode()"
         else:
-            return tensor
+            return np.asarray(tensor)  # of a subclass, such as np.matrix, which would not be reshaped as an array is
         raise ModelFailedError(f"model {self._name!r} returned output {spec.name!r} {fault}")
