@@ -67,3 +67,11 @@ func modelOf(r *http.Request) (name, version string, err error) {
 	}
 	return name, version, nil
 }
+
+// encoded is a response as a handler returns it: in JSON, or what failed instead.
+func encoded[Response any](response Response, err error, appendTo func(dst []byte, response Response) []byte) ([]byte, error) {
+	if err != nil {
+		return nil, err
+	}
+	return appendTo(nil, response), nil
+}

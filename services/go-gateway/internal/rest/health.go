@@ -39,11 +39,8 @@ func (s *server) ready(_ http.ResponseWriter, r *http.Request) ([]byte, error) {
 // modelReady answers whether a model can be called.
 func (s *server) modelReady(ctx context.Context, name, version string) ([]byte, error) {
 	response, err := backend.Call(ctx, s.Client.ModelReady, &pb.ModelReadyRequest{Name: name, Version: version})
-	if err != nil {
-		return nil, err
+	if err == nil && !response.GetReady() {
+		err = apierr.New(apierr.ModelNotReady, "model %q is unknown or still loading", name)
 	}
-	if !response.GetReady() {
-		return nil, apierr.New(apierr.ModelNotReady, "model %q is unknown or still loading", name)
-	}
-	return oip.AppendModelReady(nil, name), nil
+	return encoded(name, err, oip.AppendModelReady)
 }

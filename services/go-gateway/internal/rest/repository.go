@@ -14,36 +14,31 @@ func (s *server) repositoryIndex(ctx context.Context, _ *http.Request, body []by
 		return nil, err
 	}
 	response, err := s.Administration.RepositoryIndex(ctx, request)
-	if err != nil {
-		return nil, err
-	}
-	return oip.AppendIndex(nil, response), nil
+	return encoded(response, err, oip.AppendIndex)
 }
 
-// load loads a model, or loads it again; success has no body.
-func (s *server) load(ctx context.Context, r *http.Request, body []byte) ([]byte, error) {
-	name, _, err := modelOf(r)
-	if err != nil {
-		return nil, err
-	}
-	parameters, err := oip.DecodeRepositoryParameters(body)
-	if err != nil {
-		return nil, err
-	}
-	_, err = s.Administration.RepositoryModelLoad(ctx, &pb.RepositoryModelLoadRequest{ModelName: name, Parameters: parameters})
-	return nil, err
+// load loads a model, or loads it again.
+func (s *server) load(ctx context.Context, name string, parameters map[string]*pb.ModelRepositoryParameter) error {
+	_, err := s.Administration.RepositoryModelLoad(ctx, &pb.RepositoryModelLoadRequest{ModelName: name, Parameters: parameters})
+	return err
 }
 
-// unload unloads a model; success has no body.
-func (s *server) unload(ctx context.Context, r *http.Request, body []byte) ([]byte, error) {
-	name, _, err := modelOf(r)
-	if err != nil {
-		return nil, err
-	}
-	parameters, err := oip.DecodeRepositoryParameters(body)
-	if err != nil {
-		return nil, err
-	}
-	_, err = s.Administration.RepositoryModelUnload(ctx, &pb.RepositoryModelUnloadRequest{ModelName: name, Parameters: parameters})
-	return nil, err
+func (s *server) unload(ctx context.Context, name string, parameters map[string]*pb.ModelRepositoryParameter) error {
+	_, err := s.Administration.RepositoryModelUnload(ctx, &pb.RepositoryModelUnloadRequest{ModelName: name, Parameters: parameters})
+	return err
+}
+
+// ofRepository is withBody for a change of the model that the path names; success has no body.
+func (s *server) ofRepository(change func(ctx context.Context, name string, parameters map[string]*pb.ModelRepositoryParameter) error) handler {
+	return s.withBody(func(ctx context.Context, r *http.Request, body []byte) ([]byte, error) {
+		name, _, err := modelOf(r)
+		if err != nil {
+			return nil, err
+		}
+		parameters, err := oip.DecodeRepositoryParameters(body)
+		if err != nil {
+			return nil, err
+		}
+		return nil, change(ctx, name, parameters)
+	})
 }

@@ -20,10 +20,7 @@ func (s *server) traceSettings(ctx context.Context, r *http.Request, body []byte
 		return nil, err
 	}
 	response, err := s.Administration.TraceSetting(ctx, &pb.TraceSettingRequest{ModelName: name, Settings: settings})
-	if err != nil {
-		return nil, err
-	}
-	return oip.AppendTraceSettings(nil, response.GetSettings()), nil
+	return encoded(response.GetSettings(), err, oip.AppendTraceSettings)
 }
 
 // logSettings reads or, where the body holds settings, changes those of the inference servers.
@@ -33,8 +30,5 @@ func (s *server) logSettings(ctx context.Context, _ *http.Request, body []byte) 
 		return nil, err
 	}
 	response, err := s.Administration.LogSettings(ctx, &pb.LogSettingsRequest{Settings: settings})
-	if err != nil {
-		return nil, err
-	}
-	return oip.AppendLogSettings(nil, response.GetSettings()), nil
+	return encoded(response.GetSettings(), err, oip.AppendLogSettings)
 }

@@ -25,10 +25,7 @@ func (s *server) memoryStatus(ctx context.Context, r *http.Request) ([]byte, err
 		return nil, err
 	}
 	response, err := s.Administration.SystemSharedMemoryStatus(ctx, &pb.SystemSharedMemoryStatusRequest{Name: region})
-	if err != nil {
-		return nil, err
-	}
-	return oip.AppendRegions(nil, response.GetRegions()), nil
+	return encoded(response.GetRegions(), err, oip.AppendRegions)
 }
 
 // memoryRegister registers a region; success has no body.
