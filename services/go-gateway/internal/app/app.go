@@ -50,6 +50,7 @@ func (g Gateway) Main(ctx context.Context, args []string, stderr io.Writer) erro
 
 func (g Gateway) serve(ctx context.Context, settings config.Config, stderr io.Writer) error {
 	logger := telemetry.NewLogger(stderr, settings.Log.Level)
+	tradeMemoryForTime(logger)
 	stopTracing, err := telemetry.StartTracing(ctx, g.Version, logger)
 	if err != nil {
 		return err
