@@ -33,6 +33,7 @@ ELEMENT_TYPES = {
     "FP16": TensorProto.FLOAT16,
     "FP32": TensorProto.FLOAT,
     "FP64": TensorProto.DOUBLE,
+    "BF16": TensorProto.BFLOAT16,
     "BYTES": TensorProto.STRING,
 }
 
@@ -48,6 +49,37 @@ def test_every_datatype_passes_through_a_model(datatype: str, onnx_identity: Wri
     result = model.predict({"x": tensor}, ["y"])["y"]
     assert result.dtype == tensor.dtype
     np.testing.assert_array_equal(result, tensor, strict=True)
+
+
+def cast(source: int, target: int, path: Path) -> None:
+    """Write a model that casts x, with a row of any length, to y."""
+    graph = helper.make_graph(
+        [helper.make_node("Cast", ["x"], ["y"], to=target)],
+        "cast",
+        [helper.make_tensor_value_info("x", source, ["rows"])],
+        [helper.make_tensor_value_info("y", target, ["rows"])],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), path)
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+@pytest.mark.parametrize(("source", "target"), [("BF16", "FP32"), ("FP32", "BF16")])
+@pytest.mark.parametrize("rows", [0, 3, 5000])
+def test_bf16_goes_in_and_comes_out_beside_other_datatypes(
+    source: str, target: str, rows: int, read_only: bool, tmp_path: Path
+) -> None:
+    cast(ELEMENT_TYPES[source], ELEMENT_TYPES[target], tmp_path / "model.onnx")
+    model = OnnxModel.load("cast", tmp_path, cpus=1)
+    tensor = np.linspace(-3e38, 3e38, rows, dtype=np.float32).astype(NUMPY_DTYPES[source])
+    tensor.flags.writeable = not read_only
+    result = model.predict({"x": tensor}, ["y"])["y"]
+    np.testing.assert_array_equal(result, tensor.astype(NUMPY_DTYPES[target]), strict=True)
+
+
+def test_bf16_out_of_a_model_with_text_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    cast(TensorProto.STRING, TensorProto.BFLOAT16, tmp_path / "model.onnx")
+    with pytest.raises(ModelLoadError, match=r"output 'y' is a tensor\(bfloat16\) in a model with text .*Cast"):
+        OnnxModel.load("cast", tmp_path, cpus=1)
 
 
 def test_a_read_only_view_of_a_message_is_a_valid_input(identity: ModelSettings) -> None:
