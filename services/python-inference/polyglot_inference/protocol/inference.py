@@ -140,8 +140,7 @@ class Inference:
             name, datatype, shape = tensor.name, tensor.datatype, tensor.shape
             shared = self.shared_inputs.get(name)
             if shared:
-                viewed = codec.decode_raw(name, datatype, shape, shared.view.toreadonly())
-                tensors[name] = np.require(viewed, requirements="A")  # no copy, unless the offset is an odd one
+                tensors[name] = codec.decode_raw(name, datatype, shape, shared.read())
             elif self.request.raw_input_contents:
                 tensors[name] = codec.decode_raw(name, datatype, shape, next(entries))
             else:

@@ -11,7 +11,7 @@ from polyglot_inference.errors import InferenceError, InvalidTensorError, Unsupp
 from polyglot_inference.protocol import codec
 from polyglot_inference.protocol.calls import Call, Method
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
-from polyglot_inference.runtime.shared_memory import SharedMemory
+from polyglot_inference.runtime.shared_memory import Region, SharedMemory
 from polyglot_inference.telemetry.metrics import Metrics
 from polyglot_inference.tensors import BYTES, Array
 
@@ -105,10 +105,23 @@ class SharedMemoryMethods:
 class SharedTensor:
     """Where a tensor of a request lies, or shall lie."""
 
-    name: str
-    region: str
+    owner: str
+    region: Region
     offset: int
-    view: memoryview
+    byte_size: int
+
+    def read(self) -> memoryview:
+        """Copy what is there now.
+
+        Raises
+        ------
+        InvalidTensorError
+            The region's object has become smaller.
+        """
+        try:
+            return self.region.read(self.offset, self.byte_size)
+        except InferenceError as error:
+            raise InvalidTensorError(f"{self.owner}: {error.message}") from None
 
     def write(self, tensor: Array, datatype: str, output: pb.ModelInferResponse.InferOutputTensor) -> None:
         """Write an output, and say in the response where it is.
@@ -118,19 +131,18 @@ class SharedTensor:
         InvalidTensorError
             There is not enough room.
         """
-        data = codec.encode_raw(tensor, datatype) if datatype == BYTES else None
-        size = tensor.nbytes if data is None else len(data)
-        if size > len(self.view):
+        data = codec.encode_raw(tensor, datatype) if datatype == BYTES else tensor.reshape(-1).view(np.uint8).data
+        if len(data) > self.byte_size:
             raise InvalidTensorError(
-                f"output {self.name!r} has {size} bytes, its {_BYTE_SIZE} is {len(self.view)}; give it that much room"
+                f"{self.owner} has {len(data)} bytes, its {_BYTE_SIZE} is {self.byte_size}; give it that much room"
             )
-        if data is None:
-            np.frombuffer(self.view, dtype=tensor.dtype, count=tensor.size)[:] = tensor.reshape(-1)
-        else:
-            self.view[:size] = data
-        output.parameters[REGION].string_param = self.region
+        try:
+            self.region.write(self.offset, data)
+        except InferenceError as error:
+            raise InvalidTensorError(f"{self.owner}: {error.message}") from None
+        output.parameters[REGION].string_param = self.region.name
         output.parameters[_OFFSET].int64_param = self.offset
-        output.parameters[_BYTE_SIZE].int64_param = size
+        output.parameters[_BYTE_SIZE].int64_param = len(data)
 
 
 def shared_tensors(role: str, tensors: Iterable[Tensor], memory: SharedMemory | None) -> Mapping[str, SharedTensor]:
@@ -153,14 +165,15 @@ def shared_tensors(role: str, tensors: Iterable[Tensor], memory: SharedMemory | 
 def _shared(owner: str, tensor: Tensor, memory: SharedMemory | None) -> SharedTensor:
     if memory is None:
         raise UnsupportedError(f"{owner}: {_OFF}")
-    region = tensor.parameters[REGION].string_param
+    name = tensor.parameters[REGION].string_param
     offset, size = (
         tensor.parameters[key].int64_param if key in tensor.parameters else 0 for key in (_OFFSET, _BYTE_SIZE)
     )
     if offset < 0 or size < 0:
         raise InvalidTensorError(f"{owner}: {_OFFSET} and {_BYTE_SIZE} must not be negative")
     try:
-        view = memory.region(region).view(offset, size)
+        region = memory.region(name)
+        region.require(offset, size)  # before the model runs
     except InferenceError as error:
         raise InvalidTensorError(f"{owner}: {error.message}") from None
-    return SharedTensor(tensor.name, region, offset, view)
+    return SharedTensor(owner, region, offset, size)

@@ -1,18 +1,20 @@
 """Regions of POSIX shared memory that callers on the same host have registered.
 
-A region is memory that its caller can change, and shrink, at any time. Its size is asked for at every use; a caller
-who shrinks it in the moment between that and the access ends this process (SIGBUS). So it is off unless the settings
-`sharedMemory` say otherwise, and callers are trusted where it is on.
+A region is memory that its caller can change, and shrink, at any time. It is read and written as a file, never mapped:
+what is read stays as it was when it was checked, and what is gone is an error of the call, where a mapping would end
+this process (SIGBUS). One copy costs little beside those that a tensor in a message takes.
 
 Source: triton-inference-server/server, docs/protocol/extension_shared_memory.md.
 """
 
-import mmap
 import os
 import stat
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import numpy as np
 
 from polyglot_inference.errors import AlreadyExistsError, InvalidRequestError, NotFoundError
 
@@ -22,18 +24,21 @@ FOLDER: Final = Path("/dev/shm")  # noqa: S108 - no temporary file
 MOST_REGIONS: Final = 1024
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Region:
-    """A part of a shared memory object, mapped as long as anyone holds it or a view of it."""
+    """A part of a shared memory object, which is held open as long as anyone holds the region."""
 
     name: str
     key: str
     offset: int
     byte_size: int
-    mapping: mmap.mmap
+    descriptor: int
 
-    def view(self, offset: int, byte_size: int) -> memoryview:
-        """A part of the region, to read and write. It stays valid when the region is unregistered.
+    def __post_init__(self) -> None:
+        weakref.finalize(self, os.close, self.descriptor)
+
+    def require(self, offset: int, byte_size: int) -> None:
+        """Refuse what is not a part of the region.
 
         Raises
         ------
@@ -44,16 +49,45 @@ class Region:
             raise InvalidRequestError(
                 f"{byte_size} bytes from {offset} exceed shared memory region {self.name!r} of {self.byte_size} bytes"
             )
-        if self.mapping.size() < self.offset + self.byte_size:
-            raise InvalidRequestError(
-                f"shared memory region {self.name!r}: {self.key!r} has become smaller than what was registered"
-            )
-        start = self.offset + offset
-        return memoryview(self.mapping)[start : start + byte_size]
+        if os.fstat(self.descriptor).st_size < self.offset + self.byte_size:
+            raise self._shrunk()
+
+    def read(self, offset: int, byte_size: int) -> memoryview:
+        """Copy a part of the region. Raises as `require` does."""
+        self.require(offset, byte_size)
+        data = memoryview(np.empty(byte_size, np.uint8))  # bytes would be zeroed first
+        rest, position = data, self.offset + offset
+        while rest:
+            count = os.preadv(self.descriptor, [rest], position)
+            if not count:
+                raise self._shrunk()
+            rest, position = rest[count:], position + count
+        return data.toreadonly()
+
+    def write(self, offset: int, data: memoryview | bytes) -> None:
+        """Write to the region from an offset. Raises as `require` does.
+
+        An object that shrinks meanwhile grows again, at most to where the region ends.
+        """
+        rest, position = memoryview(data), self.offset + offset
+        self.require(offset, len(rest))
+        while rest:
+            try:
+                count = os.pwrite(self.descriptor, rest, position)
+            except OSError as error:
+                raise InvalidRequestError(
+                    f"shared memory region {self.name!r}: cannot write to {self.key!r}: {error.strerror}"
+                ) from None
+            rest, position = rest[count:], position + count
+
+    def _shrunk(self) -> InvalidRequestError:
+        return InvalidRequestError(
+            f"shared memory region {self.name!r}: {self.key!r} has become smaller than what was registered"
+        )
 
 
 class SharedMemory:
-    """The registered regions. Used on the event loop only; views of regions go anywhere.
+    """The registered regions. Used on the event loop only; regions go anywhere.
 
     Parameters
     ----------
@@ -69,7 +103,7 @@ class SharedMemory:
         return len(self._regions)
 
     def register(self, name: str, key: str, offset: int, byte_size: int) -> None:
-        """Map `byte_size` bytes from `offset` of the object `key` under a name.
+        """Give `byte_size` bytes from `offset` of the object `key` a name.
 
         Raises
         ------
@@ -84,7 +118,11 @@ class SharedMemory:
             raise AlreadyExistsError(f"shared memory region {name!r} is registered; unregister it first")
         if len(self._regions) >= MOST_REGIONS:
             raise InvalidRequestError(f"shared memory region {name!r}: {MOST_REGIONS} are registered; unregister one")
-        self._regions[name] = Region(name, key, offset, byte_size, self._mapped(name, key, offset, byte_size))
+        if not byte_size:
+            raise InvalidRequestError(f"shared memory region {name!r}: byte_size must be above 0")
+        region = Region(name, key, offset, byte_size, self._opened(name, key))
+        _require_memory(region)
+        self._regions[name] = region
 
     def unregister(self, name: str) -> None:
         """Forget a region, all of them for an empty name; without effect when it is unknown."""
@@ -104,7 +142,7 @@ class SharedMemory:
         """All regions."""
         return list(self._regions.values())
 
-    def _mapped(self, name: str, key: str, offset: int, byte_size: int) -> mmap.mmap:
+    def _opened(self, name: str, key: str) -> int:
         origin = f"shared memory region {name!r}"
         file = key.removeprefix("/")
         if not key.startswith(self._key_prefix) or "/" in file or "\0" in file or file in {"", ".", ".."}:
@@ -112,22 +150,18 @@ class SharedMemory:
                 f"{origin}: the key {key!r} must begin with {self._key_prefix!r}, the server's setting"
                 " sharedMemory.keyPrefix, and have no further slash"
             )
-        if not byte_size:
-            raise InvalidRequestError(f"{origin}: byte_size must be above 0")
         try:
-            descriptor = os.open(FOLDER / file, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            return os.open(FOLDER / file, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             raise InvalidRequestError(f"{origin}: cannot open {key!r}: {error.strerror}") from None
-        try:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode):
-                raise InvalidRequestError(f"{origin}: {key!r} is no shared memory object")
-            if offset + byte_size > found.st_size:
-                raise InvalidRequestError(
-                    f"{origin}: {byte_size} bytes from {offset} exceed {key!r}, which has {found.st_size} bytes"
-                )
-            return mmap.mmap(descriptor, offset + byte_size)
-        except OSError as error:
-            raise InvalidRequestError(f"{origin}: cannot map {key!r}: {error.strerror}") from None
-        finally:
-            os.close(descriptor)
+
+
+def _require_memory(region: Region) -> None:
+    origin, found = f"shared memory region {region.name!r}", os.fstat(region.descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        raise InvalidRequestError(f"{origin}: {region.key!r} is no shared memory object")
+    if region.offset + region.byte_size > found.st_size:
+        raise InvalidRequestError(
+            f"{origin}: {region.byte_size} bytes from {region.offset} exceed {region.key!r}, which has"
+            f" {found.st_size} bytes"
+        )

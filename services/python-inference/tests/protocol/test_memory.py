@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -171,6 +172,29 @@ async def test_a_call_that_waits_keeps_the_region_that_is_unregistered(
         await asyncio.gather(*calls)
     for start in (100, 200):
         assert content(file)[start : start + 16] == (numbers + 1).tobytes()
+
+
+async def test_a_region_that_shrinks_under_a_model_fails_its_calls_alone(
+    serve: Serve, gated: ModelSettings, gate: Callable[[], Gate], file: Path
+) -> None:
+    numbers = np.array([1, 2], dtype=np.int64)
+    fill(file, numbers.tobytes())
+    async with serve(gated, shared_memory=ON) as serving:
+        await register(serving, file)
+        writes, reads = infer_request("gated", "x", "INT64", numbers), infer_request("gated", "x", "INT64", numbers)
+        writes.outputs.add(name="y", parameters=shared("r", 16, 100))
+        calls = [asyncio.ensure_future(serving.stub.ModelInfer(request)) for request in (writes, reads)]
+        await gate().started()
+        await serving.stub.SystemSharedMemoryStatus(pb.SystemSharedMemoryStatusRequest())  # both are let in before it
+        os.truncate(file, 8)
+        gate().release()
+        for call, owner in zip(calls, ("output 'y'", "input 'x'"), strict=True):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert str(caught.value.details()).startswith(f"{owner}: shared memory region 'r': ")
+            assert "has become smaller than what was registered" in str(caught.value.details())
+        assert (await serving.stub.ServerLive(pb.ServerLiveRequest())).live
 
 
 async def test_regions_are_listed_counted_and_forgotten(serve: Serve, identity: ModelSettings, file: Path) -> None:
