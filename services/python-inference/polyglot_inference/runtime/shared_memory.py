@@ -55,7 +55,7 @@ class Region:
     def read(self, offset: int, byte_size: int) -> memoryview:
         """Copy a part of the region. Raises as `require` does."""
         self.require(offset, byte_size)
-        data = memoryview(np.empty(byte_size, np.uint8))  # bytes would be zeroed first
+        data = np.empty(byte_size, np.uint8).data  # a bytearray would be zeroed first
         rest, position = data, self.offset + offset
         while rest:
             count = os.preadv(self.descriptor, [rest], position)
