@@ -51,6 +51,41 @@ def test_python_model_receives_and_returns_text_over_rest(service: Chain) -> Non
     assert outputs["characters"] == [5, 6]
 
 
+def test_a_priority_changes_nothing_as_in_triton_without_levels(service: Chain) -> None:
+    pixels = example.held_out()
+    expected, _ = example.oracle(pixels)
+    tensor = triton.InferInput("x", list(pixels.shape), "FP32")
+    tensor.set_data_from_numpy(pixels)
+    with triton.InferenceServerClient(service.grpc) as client:
+        for priority in (0, 1, 2**31):
+            body = {**example.rest_body(pixels), "parameters": {"priority": priority}}
+            reply = call(f"{service.rest}/v2/models/digits/infer", body)
+            assert reply.status == 200, reply.body
+            np.testing.assert_array_equal(example.rest_answer(reply.json())[0], expected)
+            result = client.infer("digits", [tensor], priority=priority, client_timeout=10)
+            np.testing.assert_array_equal(result.as_numpy("label"), expected)
+
+
+def test_shared_memory_that_is_off_is_refused_in_the_same_words_wherever_it_is_named(service: Chain) -> None:
+    place = {"shared_memory_region": "r", "shared_memory_byte_size": 256}
+    infer = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 64], "parameters": place}]}
+    region = f"{service.rest}/v2/systemsharedmemory/region/r/register"
+    replies = [call(region, {"key": "/r", "byte_size": 256}), call(f"{service.rest}/v2/models/digits/infer", infer)]
+    assert [(reply.status, reply.json()["code"]) for reply in replies] == [(501, "UNSUPPORTED")] * 2
+    register_refusal, infer_refusal = (reply.json()["error"] for reply in replies)
+    assert register_refusal.startswith("system shared memory is off: it needs sharedMemory.enabled")
+    assert infer_refusal == f"input 'x': {register_refusal}"
+    tensor = triton.InferInput("x", [1, 64], "FP32")
+    tensor.set_shared_memory("r", 256)
+    with triton.InferenceServerClient(service.grpc) as client:
+        with pytest.raises(InferenceServerException) as registering:
+            client.register_system_shared_memory("r", "/r", 256)
+        with pytest.raises(InferenceServerException) as inferring:
+            client.infer("digits", [tensor], client_timeout=10)
+    assert (registering.value.status(), registering.value.message()) == ("StatusCode.UNIMPLEMENTED", register_refusal)
+    assert (inferring.value.status(), inferring.value.message()) == ("StatusCode.UNIMPLEMENTED", infer_refusal)
+
+
 def test_wrong_input_is_refused_with_the_tensor_named(service: Chain) -> None:
     body = {"inputs": [{"name": "y", "datatype": "FP32", "shape": [1, 64], "data": [0.0] * 64}]}
     reply = call(f"{service.rest}/v2/models/digits/infer", body)

@@ -7,12 +7,13 @@ import (
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/oip/pb"
 )
 
-// memory refuses what is not shared with the pods.
+// memory refuses what is not shared with the pods. A tensor in a region that could not be registered is refused by the pods,
+// in the same words, because only they read every request.
 func (s *Service) memory() error {
 	if s.SharedMemory {
 		return nil
 	}
-	return apierr.New(apierr.Unsupported, "system shared memory is off: it needs sharedMemory.enabled in the settings of gateway and server, and both on one machine (backend.sockets); send the tensors in the request")
+	return apierr.New(apierr.Unsupported, "system shared memory is off: it needs sharedMemory.enabled in the settings of the server and of a gateway in front of it, both on one machine (backend.sockets); send the tensors in the request")
 }
 
 // SystemSharedMemoryStatus lists the regions, which are the same everywhere.

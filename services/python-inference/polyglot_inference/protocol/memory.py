@@ -22,7 +22,11 @@ REGION: Final = "shared_memory_region"
 _OFFSET: Final = "shared_memory_offset"
 _BYTE_SIZE: Final = "shared_memory_byte_size"
 
-_OFF: Final = "system shared memory is off: the server's setting sharedMemory.enabled is false"
+# The gateway's words, too: who cannot register a region and who names one in a request learns the same.
+_OFF: Final = (
+    "system shared memory is off: it needs sharedMemory.enabled in the settings of the server and of a gateway in front"
+    " of it, both on one machine (backend.sockets); send the tensors in the request"
+)
 
 _log = logging.getLogger(__name__)
 

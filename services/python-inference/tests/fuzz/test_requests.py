@@ -145,7 +145,7 @@ def request_of(datatype: str, shape: Sequence[int], raw: bytes) -> tuple[list[Te
 
 def request_in_shared_memory(datatype: str, elements: int) -> tuple[list[TensorSpec], bytes]:
     request, size = pb.ModelInferRequest(model_name="m"), elements * NUMPY_DTYPES[datatype].itemsize
-    tensors = {
+    tensors: dict[str, Any] = {
         FROM: request.inputs.add(name="x", datatype=datatype, shape=[elements]),
         TO: request.outputs.add(name="x"),
     }
