@@ -95,6 +95,11 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--inference", default=INFERENCE, metavar="PROGRAM", help="the inference server (default: %(default)s)"
     )
+    serve.add_argument(
+        "--shared-memory",
+        action="store_true",
+        help="let callers hand tensors over in POSIX shared memory; who shrinks it within a call ends the server",
+    )
     serve.set_defaults(command=_serve)
 
     schema = commands.add_parser("schema", help="print the CustomResourceDefinition")
@@ -115,8 +120,16 @@ def _run(_: argparse.Namespace) -> None:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    models = dict(arguments.model)
-    return serve(Request(arguments.file, models, arguments.port, arguments.gateway, arguments.inference))
+    return serve(
+        Request(
+            file=arguments.file,
+            models=dict(arguments.model),
+            port=arguments.port,
+            gateway=arguments.gateway,
+            inference=arguments.inference,
+            shared_memory=arguments.shared_memory,
+        )
+    )
 
 
 def _model_folder(word: str) -> tuple[str, Path]:

@@ -15,8 +15,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
+import numpy as np
 import pytest
+import tritonclient.grpc as triton_grpc
+import tritonclient.http as triton_http
+from tritonclient.utils import InferenceServerException, shared_memory
 
 from tests import digits as example
 from tests.component.processes import ROOT, Process, running, wait_until
@@ -80,6 +85,12 @@ def sleep_for(rest: str, seconds: float) -> int:
     return call(f"{rest}/v2/models/slow/infer", body).status
 
 
+def descendants(pid: int) -> set[int]:
+    """Return the processes that a process, or one that it has started, has started."""
+    own = children(pid)
+    return own.union(*map(descendants, own))
+
+
 def children(pid: int) -> set[int]:
     """Return the processes that a process has started."""
     return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
@@ -138,6 +149,16 @@ def test_a_program_that_dies_ends_the_other_and_is_named(slow: Path, gateway_bin
     assert not any(Path(f"/proc/{pid}").exists() for pid in started)
 
 
+def test_the_programs_end_when_serve_is_killed(slow: Path, gateway_binary: Path, tmp_path: Path) -> None:
+    slow.write_text(slow.read_text() + "  inference: {workers: 2}\n")
+    with serving(slow, gateway_binary, tmp_path / "log") as (process, _):
+        started = descendants(process.popen.pid)
+        process.popen.kill()
+        process.popen.wait()
+        wait_until(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in started), [], "ended")
+    assert len(started) >= 4  # the gateway, the watcher of the inference server and its two workers
+
+
 def test_a_model_that_fails_to_load_is_told_in_the_last_line(gateway_binary: Path, tmp_path: Path) -> None:
     source = "class Model:\n    inputs = outputs = []\n    def load(self, path): open(path / 'weights.bin')\n"
     file = write_model(tmp_path, "broken", source + "    def predict(self, inputs): ...\n")
@@ -163,6 +184,45 @@ def test_what_can_not_be_served_is_refused_with_what_to_change(gateway_binary: P
     digits = ROOT / "examples/gpu/gpu.yaml"
     assert refusal(str(digits), *gateway).endswith("--model digits=PATH")
     assert "`make .bin/polyglot-gateway` builds it" in refusal(str(digits), "--gateway", "/nowhere/gateway")
+
+
+def test_unmodified_clients_hand_tensors_over_in_shared_memory_where_that_is_enabled(
+    gateway_binary: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "rows").symlink_to(ROOT / "tests/component/models/rows")
+    file = write_service(tmp_path, "rows")
+    with serving(file, gateway_binary, tmp_path / "log", "--shared-memory") as (process, rest):
+        ready = READY.search(process.printed())
+        assert ready
+        for client in (triton_http, triton_grpc):
+            address = rest.removeprefix("http://") if client is triton_http else ready[2]
+            assert_answers_in_shared_memory(client, address)
+    with (
+        serving(file, gateway_binary, tmp_path / "log") as (_, rest),
+        triton_http.InferenceServerClient(rest.removeprefix("http://")) as caller,
+        pytest.raises(InferenceServerException, match=r"system shared memory is off"),
+    ):
+        caller.register_system_shared_memory("region", "/polyglot_test", 8)
+
+
+def assert_answers_in_shared_memory(client: ModuleType, address: str) -> None:
+    """Send a tensor and take the answer in one region, by Triton's own client."""
+    rows = np.array([[3], [5]], np.int64)
+    size = rows.nbytes
+    region = shared_memory.create_shared_memory_region("region", f"/polyglot_{os.getpid()}", 2 * size)
+    try:
+        shared_memory.set_shared_memory_region(region, [rows])
+        with client.InferenceServerClient(address) as caller:
+            caller.register_system_shared_memory("region", f"/polyglot_{os.getpid()}", 2 * size)
+            asked, wanted = client.InferInput("x", list(rows.shape), "INT64"), client.InferRequestedOutput("x")
+            asked.set_shared_memory("region", size)
+            wanted.set_shared_memory("region", size, offset=size)
+            caller.infer("rows", [asked], outputs=[wanted])
+            found = shared_memory.get_contents_as_numpy(region, np.int64, rows.shape, offset=size)
+            np.testing.assert_array_equal(found, rows)
+            caller.unregister_system_shared_memory("region")
+    finally:
+        shared_memory.destroy_shared_memory_region(region)
 
 
 def test_a_terminal_shows_a_live_line(gateway_binary: Path) -> None:

@@ -45,7 +45,7 @@ class Program:
             process = await asyncio.create_subprocess_exec(
                 *command,
                 env=environment,
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=asyncio.subprocess.PIPE,  # nothing is written to it: it ends with us, however we end
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True,

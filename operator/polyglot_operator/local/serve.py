@@ -45,6 +45,7 @@ class Request:
     port: int
     gateway: str
     inference: str
+    shared_memory: bool
 
 
 def serve(request: Request) -> int:
@@ -65,7 +66,8 @@ def serve(request: Request) -> int:
     screen = Screen(sys.stdout)
     with tempfile.TemporaryDirectory(prefix="polyglot-") as scratch:
         folders = sources.folders(service, request.file, request.models, Path(scratch))
-        session = _Session(service, folders, ports.take(request.port), Path(scratch), screen)
+        place = _place(request, service, folders, Path(scratch))
+        session = _Session(service, place, Path(scratch), screen)
         try:
             return asyncio.run(session.run(programs))
         finally:
@@ -83,29 +85,34 @@ def _service(file: Path) -> PolyglotService:
     return found[0]
 
 
+def _place(request: Request, service: PolyglotService, folders: Mapping[str, Path], scratch: Path) -> settings.Place:
+    """Return where the programs listen: sockets between them, ports of this machine for callers."""
+    taken = ports.take(request.port)
+    sockets = tuple(str(scratch / f"inference-{i}.sock") for i in range(service.spec.inference.workers))
+    return settings.Place(
+        rest=f"{ports.HOST}:{taken.rest}",
+        grpc=f"{ports.HOST}:{taken.grpc}",
+        admin=f"{ports.HOST}:{taken.admin}",
+        listen=tuple(f"unix:{socket}" for socket in sockets),
+        metrics_host=ports.HOST,
+        metrics_port=taken.metrics,
+        folders=folders,
+        sockets=sockets,
+        administration="Full",  # nobody but the users of this machine reach it
+        shared_memory=request.shared_memory,
+    )
+
+
 class _Session:
     """One run of the two programs."""
 
-    def __init__(
-        self, service: PolyglotService, folders: Mapping[str, Path], taken: ports.Ports, scratch: Path, screen: Screen
-    ) -> None:
+    def __init__(self, service: PolyglotService, place: settings.Place, scratch: Path, screen: Screen) -> None:
         self._service = service
-        self._gateway_metrics = f"http://{ports.HOST}:{taken.admin}/metrics"
-        self._inference_metrics = f"http://{ports.HOST}:{taken.metrics}/metrics"
+        self._place = place
+        self._gateway_metrics = f"http://{place.admin}/metrics"
+        self._inference_metrics = f"http://{place.metrics_host}:{place.metrics_port}/metrics"
         self._scratch = scratch
         self._screen = screen
-        sockets = tuple(str(scratch / f"inference-{i}.sock") for i in range(service.spec.inference.workers))
-        self._place = settings.Place(
-            rest=f"{ports.HOST}:{taken.rest}",
-            grpc=f"{ports.HOST}:{taken.grpc}",
-            admin=f"{ports.HOST}:{taken.admin}",
-            listen=tuple(f"unix:{socket}" for socket in sockets),
-            metrics_host=ports.HOST,
-            metrics_port=taken.metrics,
-            folders=folders,
-            sockets=sockets,
-            administration="Full",  # nobody but the users of this machine reach it
-        )
 
     async def run(self, programs: Mapping[Component, str]) -> int:
         """Run both programs until a signal comes, and drain them; return the exit status.
@@ -130,7 +137,8 @@ class _Session:
         config = self._scratch / f"{component}.yaml"
         config.write_text(settings.render(component, self._service.spec.models, self._place), encoding="utf-8")
         variables = environment.build(self._service, component)
-        return await Program.start(component, [path, "--config", str(config)], variables, self._screen.show)
+        command = [path, "--config", str(config), "--end-with-stdin"]
+        return await Program.start(component, command, variables, self._screen.show)
 
     async def _watch(self, running: Sequence[Program], signals: asyncio.Queue[signal.Signals]) -> Program | None:
         """Report until a signal comes, and return None, or until a program ends by itself, and return that."""

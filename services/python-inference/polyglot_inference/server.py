@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -239,11 +240,19 @@ def main() -> NoReturn:
     parser.add_argument(
         "--config", type=Path, required=True, help="YAML file of settings; POLYGLOT_INFERENCE__… variables override it"
     )
-    config: Path = parser.parse_args().config
+    parser.add_argument(
+        "--end-with-stdin",
+        action="store_true",
+        help="drain and end when standard input does: a parent that is killed leaves no server behind",
+    )
+    arguments = parser.parse_args()
+    config: Path = arguments.config
     try:
         settings = Settings.load(config)
     except SettingsError as error:
         sys.exit(_report_settings(error))
+    if arguments.end_with_stdin:
+        threading.Thread(target=_end_with_stdin, name="stdin", daemon=True).start()
     if len(settings.grpc.listen) == 1:
         _run(settings, None)
     configure_logging(settings.log.level)
@@ -252,6 +261,13 @@ def main() -> NoReturn:
     except OSError as error:
         _log.error("Cannot serve: %s", error)
         sys.exit(EXIT_FAILED)
+
+
+def _end_with_stdin() -> None:
+    with contextlib.suppress(OSError):  # a broken stream has ended, too
+        while os.read(0, 4096):
+            pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def run_worker(config: Path, worker: Worker) -> NoReturn:

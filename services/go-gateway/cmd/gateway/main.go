@@ -18,7 +18,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// The first signal drains; giving the handler back lets a second one end the process at once.
 	context.AfterFunc(ctx, stop)
-	err := app.Gateway{Version: version}.Main(ctx, os.Args[1:], os.Stderr)
+	err := app.Gateway{Version: version, Stdin: os.Stdin}.Main(ctx, os.Args[1:], os.Stderr)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "gateway:", err)

@@ -19,13 +19,15 @@ const flushTimeout = 2 * time.Second
 // Gateway is the program.
 type Gateway struct {
 	Version string
+	Stdin   io.Reader
 }
 
-// Main runs the gateway until ctx ends, then drains it. Logs and the text of --help and --version go to stderr.
+// Main runs the gateway until ctx ends, or with --end-with-stdin Stdin does, then drains it. Logs and the text of --help and --version go to stderr.
 func (g Gateway) Main(ctx context.Context, args []string, stderr io.Writer) error {
 	flags := flag.NewFlagSet("gateway", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	path := flags.String("config", "", "the gateway's YAML `file` (required)")
+	endWithStdin := flags.Bool("end-with-stdin", false, "drain and end when standard input does: a parent that is killed leaves no gateway behind")
 	version := flags.Bool("version", false, "print the version and exit")
 	err := flags.Parse(args)
 	switch {
@@ -45,7 +47,20 @@ func (g Gateway) Main(ctx context.Context, args []string, stderr io.Writer) erro
 	if err != nil {
 		return err
 	}
+	if *endWithStdin {
+		ctx = until(ctx, g.Stdin)
+	}
 	return g.serve(ctx, settings, stderr)
+}
+
+// until is a context that ends with a stream. The wait for that can't be called off: it lasts as long as the process.
+func until(ctx context.Context, stream io.Reader) context.Context {
+	ctx, end := context.WithCancel(ctx)
+	go func() {
+		defer end()
+		_, _ = io.Copy(io.Discard, stream) // a broken stream has ended, too
+	}()
+	return ctx
 }
 
 func (g Gateway) serve(ctx context.Context, settings config.Config, stderr io.Writer) error {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -127,6 +128,23 @@ func TestMain_serves_until_it_is_told_to_stop(t *testing.T) {
 	}
 	if _, err := new(net.Dialer).DialContext(t.Context(), "tcp", started.REST); err == nil {
 		t.Error("the port is still open")
+	}
+}
+
+func TestMain_ends_in_order_with_its_standard_input(t *testing.T) {
+	stdin, parent := io.Pipe()
+	var stderr lockedBuffer
+	ended := make(chan error, 1)
+	config := configFile(t, freePorts+"backend: {host: localhost}\ndrain: {timeout: 1s}")
+	go func() {
+		ended <- Gateway{Version: "test", Stdin: stdin}.Main(t.Context(), []string{"--config", config, "--end-with-stdin"}, &stderr)
+	}()
+	poll(t, func() bool { return strings.Contains(stderr.String(), `"msg":"Started"`) })
+	if err := parent.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil || !strings.Contains(stderr.String(), `"msg":"Draining"`) {
+		t.Errorf("got %v and the log %s", err, stderr.String())
 	}
 }
 
