@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
 from tests import digits as example
 from tests.e2e.clients import ClientPod
 from tests.e2e.cluster import Command, eventually
@@ -25,6 +28,10 @@ CHILDREN = (
     "serviceaccounts,configmaps,services,deployments,poddisruptionbudgets,horizontalpodautoscalers,"
     "peerauthentications,destinationrules,virtualservices,authorizationpolicies,telemetries"
 )
+GATEWAY_METRICS = {"Istio": "15020/proxy/stats/prometheus", "None": "8002/proxy/metrics"}
+"""Where a gateway's metrics are, by mesh mode."""
+INFERENCES = ("/v2/models/{model}/infer", "inference.GRPCInferenceService")
+"""What a gateway's metrics call the routes of inferences, over REST and gRPC."""
 SMALL = {"requests": {"cpu": "10m", "memory": "32Mi"}}
 AUTOSCALING = {"minReplicas": 1, "maxReplicas": 2, "metrics": [{"type": "CPU", "averageUtilization": 1000}]}
 """A target that is never reached, for tests about objects, not about load."""
@@ -104,6 +111,12 @@ class Service:
     def infer_url(self, model: str) -> str:
         """Return where the service's gateway takes inference requests for a model, inside the cluster."""
         return f"http://{self.name}-gateway.{self.namespace}.svc.cluster.local:8000/v2/models/{model}/infer"
+
+    def samples(self, pod: dict[str, Any], address: str) -> list[Sample]:
+        """Return the samples of a pod's metrics, read as a scraper does; `address` is PORT/proxy/PATH."""
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod['metadata']['name']}:{address}"
+        families = text_string_to_metric_families(self.kubectl("get", "--raw", path))
+        return [sample for family in families for sample in family.samples]
 
     def pods(self, component: str) -> list[dict[str, Any]]:
         """Return the living pods of `gateway` or `inference`."""

@@ -11,12 +11,11 @@ import pytest
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
 from numpy.typing import NDArray
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests import digits as example
 from tests.e2e.cluster import Command, eventually
 from tests.e2e.load import PUBLISHED, Targets, forwarded
-from tests.e2e.services import EXAMPLES, Service
+from tests.e2e.services import EXAMPLES, GATEWAY_METRICS, Service
 from tests.http import call
 
 CALLERS = 32
@@ -24,12 +23,11 @@ ROUNDS = 20
 
 
 def gateway_totals(service: Service, metric: str) -> dict[str, float]:
-    """Return a metric of the gateway's only pod, summed for each name of its samples, read as a scraper does."""
+    """Return a metric of the gateway's only pod, summed for each name of its samples."""
     (pod,) = service.pods("gateway")
-    path = f"/api/v1/namespaces/{service.namespace}/pods/{pod['metadata']['name']}:15020/proxy/stats/prometheus"
     totals: dict[str, float] = {}
-    for family in text_string_to_metric_families(service.kubectl("get", "--raw", path)):
-        for sample in family.samples if family.name == metric else ():
+    for sample in service.samples(pod, GATEWAY_METRICS["Istio"]):
+        if sample.name.startswith(metric):
             totals[sample.name] = totals.get(sample.name, 0) + sample.value
     return totals
 
