@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import signal
+import socket
+import socketserver
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,8 @@ from tritonclient.utils import InferenceServerException
 from tests.component.processes import ROOT, Process, free_port, running, wait_until, write_yaml
 from tests.http import call
 
+LIVES = 3
+"""Seconds, and so the lives of a connection, in which every caller opens one anew."""
 ROWS = {"name": "rows", "format": "Python", "path": str(ROOT / "tests/component/models/rows")}
 
 # The process that loads second waits for the file `go`.
@@ -149,17 +154,70 @@ def test_a_model_that_fails_to_load_is_named_in_the_last_line(tmp_path: Path) ->
     assert re.fullmatch(r"Cannot serve: worker \d ended with status 1: model 'wrong': .*; the others were ended", last)
 
 
+class Relay(socketserver.ThreadingTCPServer):
+    """Passes every connection on to an address, and counts them."""
+
+    daemon_threads = True
+
+    def __init__(self, onward: str) -> None:
+        host, _, port = onward.rpartition(":")
+        self.onward = host, int(port)
+        self.accepted = 0
+        super().__init__(("127.0.0.1", 0), Passing)
+        self.address = f"127.0.0.1:{self.server_address[1]}"
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Take a connection."""
+        self.accepted += 1
+        return super().get_request()
+
+
+class Passing(socketserver.BaseRequestHandler):
+    """One connection; each side's end is passed on, too."""
+
+    server: Relay
+
+    def handle(self) -> None:
+        """Pass bytes both ways until both sides have ended."""
+        with socket.create_connection(self.server.onward) as onward:
+            back = threading.Thread(target=copy, args=(onward, self.request))
+            back.start()
+            copy(self.request, onward)
+            back.join()
+
+
+def copy(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while some := source.recv(1 << 16):
+            sink.sendall(some)
+        sink.shutdown(socket.SHUT_WR)
+
+
+@contextmanager
+def relayed(addresses: list[str]) -> Iterator[list[Relay]]:
+    """Have a relay in front of each address."""
+    with ExitStack() as stack:
+        relays = [stack.enter_context(Relay(address)) for address in addresses]
+        for relay in relays:
+            threading.Thread(target=relay.serve_forever, args=(0.05,)).start()
+            stack.callback(relay.shutdown)
+        yield relays
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_no_call_fails_when_connections_age(tmp_path: Path, workers: int) -> None:
     failures: list[str] = []
     answered = [0] * 8
     done = threading.Event()
-    with serving(tmp_path, workers=workers, maxConnectionAge="1s") as served:
+    with (
+        serving(tmp_path, workers=workers, maxConnectionAge="1s") as served,
+        relayed(served.addresses) as relays,
+    ):
         served.wait_until_ready()
 
         def keep_calling(number: int) -> None:
             options = [("grpc.use_local_subchannel_pool", 1)]
-            with triton.InferenceServerClient(served.addresses[number % workers], channel_args=options) as client:
+            with triton.InferenceServerClient(relays[number % workers].address, channel_args=options) as client:
                 while not done.is_set():
                     try:
                         assert infer(client, number) == number
@@ -170,9 +228,10 @@ def test_no_call_fails_when_connections_age(tmp_path: Path, workers: int) -> Non
         callers = [threading.Thread(target=keep_calling, args=(number,)) for number in range(8)]
         for caller in callers:
             caller.start()
-        done.wait(5)  # several lives of a connection
+        done.wait(LIVES * 1.1 + 1)
         done.set()
         for caller in callers:
             caller.join()
     assert failures == []
     assert min(answered) > 0
+    assert sum(relay.accepted for relay in relays) > LIVES * len(callers), "the callers kept their connections"

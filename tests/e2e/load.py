@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2
 
 from tests import digits as example
@@ -87,6 +88,15 @@ class Outcome:
         )
 
 
+def grpc_message(pixels: NDArray[np.float32]) -> bytes:
+    """Return the serialised gRPC request for a batch of digits."""
+    tensor = service_pb2.ModelInferRequest.InferInputTensor(name="x", shape=pixels.shape, datatype="FP32")
+    message = service_pb2.ModelInferRequest(
+        model_name="digits", inputs=[tensor], raw_input_contents=[pixels.astype(np.dtype("<f4")).tobytes()]
+    )
+    return bytes(message.SerializeToString())
+
+
 class Load:
     """The built generator, with a digit's request to each protocol in files."""
 
@@ -96,11 +106,7 @@ class Load:
         self._bodies = {"rest": folder / "body.json", "grpc": folder / "body.pb"}
         pixels = example.held_out()[:1]
         self._bodies["rest"].write_text(json.dumps(example.rest_body(pixels)))
-        tensor = service_pb2.ModelInferRequest.InferInputTensor(name="x", shape=pixels.shape, datatype="FP32")
-        message = service_pb2.ModelInferRequest(
-            model_name="digits", inputs=[tensor], raw_input_contents=[pixels.astype(np.dtype("<f4")).tobytes()]
-        )
-        self._bodies["grpc"].write_bytes(message.SerializeToString())
+        self._bodies["grpc"].write_bytes(grpc_message(pixels))
 
     def during(self, change: Callable[[], None], at_least: int, targets: Targets = PUBLISHED) -> Outcome:
         """Make a change in the midst of load, and end the load when it is made and enough requests are sent."""

@@ -1,7 +1,10 @@
 package app
 
 import (
+	"context"
 	"log/slog"
+	"math/rand/v2"
+	"net"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -16,12 +19,13 @@ const (
 )
 
 // restServer speaks HTTP/1.1 and, without TLS, HTTP/2.
-func restServer(draining *atomic.Bool, logger *slog.Logger, handler http.Handler) *http.Server {
+func restServer(draining *atomic.Bool, maxConnectionAge time.Duration, logger *slog.Logger, handler http.Handler) *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
-		Handler:           closingWhile(draining, handler),
+		Handler:           closing(draining, handler),
+		ConnContext:       aging(maxConnectionAge),
 		Protocols:         protocols,
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
@@ -32,10 +36,27 @@ func restServer(draining *atomic.Bool, logger *slog.Logger, handler http.Handler
 	}
 }
 
-// closingWhile asks callers to connect elsewhere next time; net/http makes a GOAWAY of it on HTTP/2.
-func closingWhile(draining *atomic.Bool, next http.Handler) http.Handler {
+// endOfLife is the key under which a connection's context holds when it is old.
+type endOfLife struct{}
+
+// aging gives connections an end, spread by a tenth, as that of gRPC's is, so that those opened together don't end together.
+func aging(maxAge time.Duration) func(context.Context, net.Conn) context.Context {
+	return func(ctx context.Context, _ net.Conn) context.Context {
+		age := time.Duration(float64(maxAge) * (0.9 + 0.2*rand.Float64())) //nolint:gosec // spreads load, guards nothing
+		return context.WithValue(ctx, endOfLife{}, time.Now().Add(age))
+	}
+}
+
+func isOld(r *http.Request) bool {
+	end, known := r.Context().Value(endOfLife{}).(time.Time)
+	return known && !time.Now().Before(end)
+}
+
+// closing asks callers of a gateway that drains, and those whose connection is old, to connect anew next time;
+// net/http makes a GOAWAY of it on HTTP/2.
+func closing(draining *atomic.Bool, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if draining.Load() {
+		if draining.Load() || isOld(r) {
 			w.Header().Set("Connection", "close")
 		}
 		next.ServeHTTP(w, r)

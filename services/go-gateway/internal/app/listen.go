@@ -8,7 +8,23 @@ import (
 	"syscall"
 
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/config"
+	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/telemetry"
 )
+
+// counted tells of every connection that callers open: how many a gateway gets shows whether they find it.
+type counted struct {
+	net.Listener
+	calls *telemetry.Calls
+}
+
+// Accept waits for a connection.
+func (l counted) Accept() (net.Conn, error) {
+	accepted, err := l.Listener.Accept()
+	if err == nil {
+		l.calls.Connected()
+	}
+	return accepted, err
+}
 
 // listeners are the gateway's three ports.
 type listeners struct {

@@ -32,6 +32,7 @@ type process struct {
 	draining     *atomic.Bool
 	endStreams   func()
 	drainTimeout time.Duration
+	metrics      *telemetry.Metrics
 	logger       *slog.Logger
 }
 
@@ -71,7 +72,7 @@ func open(ctx context.Context, settings config.Config, metrics *telemetry.Metric
 	return &process{
 		listeners: ports,
 		backend:   pods,
-		rest: restServer(draining, logger, rest.New(rest.Options{ //nolint:contextcheck // handlers have the context of their request
+		rest: restServer(draining, settings.Limits.MaxConnectionAge, logger, rest.New(rest.Options{ //nolint:contextcheck // handlers have the context of their request
 			Client:          batch.Client{GRPCInferenceServiceClient: client, Batcher: batcher},
 			Administration:  service,
 			Policy:          policy,
@@ -90,20 +91,22 @@ func open(ctx context.Context, settings config.Config, metrics *telemetry.Metric
 			Metrics: metrics.Calls("rest"),
 		})),
 		grpc: grpc.New(grpc.Options{ //nolint:contextcheck // as do these
-			Backend:         pods.Conn,
-			Batcher:         batcher,
-			Administration:  service,
-			Policy:          policy,
-			MaxRequestBytes: settings.Limits.MaxRequestBytes,
-			DefaultTimeout:  settings.Limits.DefaultTimeout,
-			Stats:           otelgrpc.NewServerHandler(otelgrpc.WithFilter(filters.Not(filters.HealthCheck()))),
-			Logger:          logger,
-			Metrics:         metrics.Calls("grpc"),
+			Backend:          pods.Conn,
+			Batcher:          batcher,
+			Administration:   service,
+			Policy:           policy,
+			MaxRequestBytes:  settings.Limits.MaxRequestBytes,
+			DefaultTimeout:   settings.Limits.DefaultTimeout,
+			MaxConnectionAge: settings.Limits.MaxConnectionAge,
+			Stats:            otelgrpc.NewServerHandler(otelgrpc.WithFilter(filters.Not(filters.HealthCheck()))),
+			Logger:           logger,
+			Metrics:          metrics.Calls("grpc"),
 		}),
 		admin:        adminServer(draining, logger, metrics.Handler()),
 		draining:     draining,
 		endStreams:   func() { close(ending) },
 		drainTimeout: settings.Drain.Timeout,
+		metrics:      metrics,
 		logger:       logger,
 	}, nil
 }
@@ -121,9 +124,11 @@ func batchedModels(models []config.Model) map[string]batch.Limits {
 // run serves until ctx ends or a listener fails, drains, and returns when nothing of the process is left running.
 func (p *process) run(ctx context.Context) error {
 	group, serving := errgroup.WithContext(ctx)
-	group.Go(func() error { return serveHTTP(p.rest, rest.Listener{Listener: p.listeners.rest}) })
+	group.Go(func() error {
+		return serveHTTP(p.rest, rest.Listener{Listener: counted{p.listeners.rest, p.metrics.Calls("rest")}})
+	})
 	group.Go(func() error { return serveHTTP(p.admin, p.listeners.admin) })
-	group.Go(func() error { return p.grpc.Serve(p.listeners.grpc) })
+	group.Go(func() error { return p.grpc.Serve(counted{p.listeners.grpc, p.metrics.Calls("grpc")}) })
 	group.Go(func() error {
 		p.backend.Watch(serving, p.grpc.SetServing)
 		return nil

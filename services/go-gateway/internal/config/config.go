@@ -49,10 +49,11 @@ type Backend struct {
 	Sockets         []string      `yaml:"sockets"`
 }
 
-// Limits bounds what one call may cost.
+// Limits bounds what one call may cost, and how long one connection may live.
 type Limits struct {
-	MaxRequestBytes int64         `yaml:"maxRequestBytes"`
-	DefaultTimeout  time.Duration `yaml:"defaultTimeout"`
+	MaxRequestBytes  int64         `yaml:"maxRequestBytes"`
+	DefaultTimeout   time.Duration `yaml:"defaultTimeout"`
+	MaxConnectionAge time.Duration `yaml:"maxConnectionAge"`
 }
 
 // Streaming bounds the streams of generate_stream, and the heartbeats in them.
@@ -108,7 +109,7 @@ func Default() Config {
 	return Config{
 		Listen:  Listen{REST: "0.0.0.0:8000", GRPC: "0.0.0.0:8001", Admin: "0.0.0.0:8002"},
 		Backend: Backend{ResolveInterval: time.Second},
-		Limits:  Limits{MaxRequestBytes: 64 << 20, DefaultTimeout: time.Minute},
+		Limits:  Limits{MaxRequestBytes: 64 << 20, DefaultTimeout: time.Minute, MaxConnectionAge: time.Minute},
 		Streaming: Streaming{
 			FirstResponseTimeout: time.Minute,
 			ResponseTimeout:      time.Minute,
@@ -177,6 +178,7 @@ func (c Config) validate() error {
 		c.Backend.validate(),
 		bounded("limits.maxRequestBytes", c.Limits.MaxRequestBytes, 1, maxMessageBytes),
 		bounded("limits.defaultTimeout", c.Limits.DefaultTimeout, time.Millisecond, 24*time.Hour),
+		bounded("limits.maxConnectionAge", c.Limits.MaxConnectionAge, time.Second, 24*time.Hour),
 		c.Streaming.validate(),
 		bounded("drain.timeout", c.Drain.Timeout, 0, time.Hour),
 		validateModels(c.Models),

@@ -21,7 +21,7 @@ backend:
   host: digits-inference.default.svc.cluster.local
   ports: [9001, 9011]
   resolveInterval: 500ms
-limits: {maxRequestBytes: 1024, defaultTimeout: 1m30s}
+limits: {maxRequestBytes: 1024, defaultTimeout: 1m30s, maxConnectionAge: 5m}
 streaming: {firstResponseTimeout: 1s, responseTimeout: 2s, totalTimeout: 3s, writeTimeout: 4s, heartbeatInterval: 5s}
 drain: {timeout: 5s}
 log: {level: debug}
@@ -46,7 +46,7 @@ administration:
 		Backend: config.Backend{
 			Host: "digits-inference.default.svc.cluster.local", Ports: []int{9001, 9011}, ResolveInterval: 500 * time.Millisecond,
 		},
-		Limits: config.Limits{MaxRequestBytes: 1024, DefaultTimeout: 90 * time.Second},
+		Limits: config.Limits{MaxRequestBytes: 1024, DefaultTimeout: 90 * time.Second, MaxConnectionAge: 5 * time.Minute},
 		Streaming: config.Streaming{
 			FirstResponseTimeout: time.Second, ResponseTimeout: 2 * time.Second, TotalTimeout: 3 * time.Second,
 			WriteTimeout: 4 * time.Second, HeartbeatInterval: 5 * time.Second,

@@ -30,9 +30,6 @@ const (
 	limitSlack       = 2
 	maxStreams       = 1000 // of one connection; more wait at the caller
 	handshakeTimeout = 10 * time.Second
-	// Callers without a mesh hold one connection to one gateway for ever; asking them to connect again now and then lets a
-	// gateway that was added have its share.
-	connectionAge = 10 * time.Minute
 )
 
 // Options are what the server works with; Stats may be nil.
@@ -47,9 +44,11 @@ type Options struct {
 	MaxRequestBytes int64
 	// DefaultTimeout is the deadline of a unary call whose caller names none. Streams have none then.
 	DefaultTimeout time.Duration
-	Stats          stats.Handler
-	Logger         *slog.Logger
-	Metrics        Metrics
+	// MaxConnectionAge is when a connection ends, give or take a tenth, once its calls are done; 0: never.
+	MaxConnectionAge time.Duration
+	Stats            stats.Handler
+	Logger           *slog.Logger
+	Metrics          Metrics
 }
 
 // Metrics counts calls.
@@ -77,7 +76,7 @@ func New(options Options) *Server {
 		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.ConnectionTimeout(handshakeTimeout),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second, MaxConnectionAge: connectionAge}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second, MaxConnectionAge: options.MaxConnectionAge}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.WaitForHandlers(true),
 	}

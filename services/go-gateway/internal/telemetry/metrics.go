@@ -24,6 +24,7 @@ type Metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	inFlight *prometheus.GaugeVec
+	accepted *prometheus.CounterVec
 	lookups  *prometheus.CounterVec
 	retries  *prometheus.CounterVec
 	held     *prometheus.CounterVec
@@ -48,6 +49,9 @@ func NewMetrics(version string) *Metrics {
 		inFlight: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Namespace: namespace, Name: "requests_in_flight", Help: "Calls being served, by protocol rest or grpc.",
 		}, []string{"protocol"}),
+		accepted: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Name: "connections_accepted_total", Help: "Connections that callers have opened, by protocol rest or grpc.",
+		}, []string{"protocol"}),
 		lookups: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Name: "resolver_lookups_total", Help: "DNS lookups of the backend's name, by result ok or error.",
 		}, []string{"result"}),
@@ -67,7 +71,7 @@ func NewMetrics(version string) *Metrics {
 	})
 	build.Set(1)
 	m.registry.MustRegister(m.batches.all()...)
-	m.registry.MustRegister(m.requests, m.duration, m.inFlight, m.lookups, m.retries, build,
+	m.registry.MustRegister(m.requests, m.duration, m.inFlight, m.accepted, m.lookups, m.retries, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -100,6 +104,7 @@ type Calls struct {
 	requests *prometheus.CounterVec
 	duration prometheus.ObserverVec
 	inFlight prometheus.Gauge
+	accepted prometheus.Counter
 }
 
 // Calls returns the counters of a protocol, "rest" or "grpc".
@@ -109,6 +114,7 @@ func (m *Metrics) Calls(protocol string) *Calls {
 		requests: m.requests.MustCurryWith(label),
 		duration: m.duration.MustCurryWith(label),
 		inFlight: m.inFlight.With(label),
+		accepted: m.accepted.With(label),
 	}
 }
 
@@ -120,6 +126,9 @@ func (c *Calls) Observe(route, method string, status int, code string, seconds f
 	c.requests.WithLabelValues(route, method, strconv.Itoa(status), code).Inc()
 	c.duration.WithLabelValues(route, method).Observe(seconds)
 }
+
+// Connected counts a connection that a caller opened.
+func (c *Calls) Connected() { c.accepted.Inc() }
 
 // InFlight changes the number of calls being served.
 func (c *Calls) InFlight(delta int) { c.inFlight.Add(float64(delta)) }
