@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--shared-memory",
         action="store_true",
-        help="let callers hand tensors over in POSIX shared memory; who shrinks it within a call ends the server",
+        help="let callers hand tensors over in POSIX shared memory",
     )
     serve.set_defaults(command=_serve)
 
