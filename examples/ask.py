@@ -1,7 +1,8 @@
-"""Serve a PolyglotService on this machine, send it one request with Triton's client, and print the answer.
+"""Serve a PolyglotService on this machine, send it one request with Triton's client, and print what it answers.
 
 `make try TRY_ONCE=1` runs this. It starts `polyglot serve`, reads from the first model's metadata what goes in, makes
-one row of it, and ends the server as Ctrl-C would. Exit status: 0 when the model answered and the server drained.
+one row of it, and ends the server as Ctrl-C would. A model that streams is asked by `ModelStreamInfer`, and each answer
+printed when it comes. Exit status: 0 when the model answered and the server drained.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 import tritonclient.grpc as triton
@@ -22,6 +24,9 @@ from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 SERVING = re.compile(r"serving (\S+): ")
 READY = re.compile(r"ready: REST (\S+), gRPC ([^,]+),")
 SENTENCE = b"to be or not to be"
+SECONDS = 30
+
+Answer = dict[str, list[object]]
 
 
 class AskError(Exception):
@@ -61,27 +66,50 @@ def example(datatype: str, shape: list[int]) -> NDArray[np.generic]:
     return np.ones(sizes, dtype=triton_to_np_dtype(datatype))
 
 
-def ask(address: str, model: str) -> dict[str, list[object]]:
-    """Send one example to a model and return its answer by output."""
+def ask(address: str, model: str) -> Iterator[Answer]:
+    """Send one example to a model and yield what it answers, each by output: once, or as often as a model streams."""
     with triton.InferenceServerClient(address) as client:
         tensors = []
         for spec in client.get_model_metadata(model).inputs:
             tensor = triton.InferInput(spec.name, [max(size, 1) for size in spec.shape], spec.datatype)
             tensor.set_data_from_numpy(example(spec.datatype, list(spec.shape)))
             tensors.append(tensor)
-        result = client.infer(model, tensors, client_timeout=30)
-        return {output.name: result.as_numpy(output.name).tolist() for output in result.get_response().outputs}
+        if client.get_model_config(model).config.model_transaction_policy.decoupled:
+            yield from streamed(client, model, tensors)
+        else:
+            yield by_output(client.infer(model, tensors, client_timeout=SECONDS))
+
+
+def streamed(client: triton.InferenceServerClient, model: str, tensors: list[triton.InferInput]) -> Iterator[Answer]:
+    """Yield each answer of a stream, until the model says that it was the last."""
+    arrived: SimpleQueue[tuple[triton.InferResult, InferenceServerException | None]] = SimpleQueue()
+    client.start_stream(lambda result, error: arrived.put((result, error)), stream_timeout=SECONDS)
+    client.async_stream_infer(model, tensors, enable_empty_final_response=True)
+    final = False
+    while not final:
+        result, error = arrived.get()
+        if error:
+            raise error
+        response = result.get_response()
+        final = response.parameters["triton_final_response"].bool_param
+        if response.outputs:  # the end of a model's answers comes without
+            yield by_output(result)
+
+
+def by_output(result: triton.InferResult) -> Answer:
+    """Return the tensors of an answer as lists."""
+    return {output.name: result.as_numpy(output.name).tolist() for output in result.get_response().outputs}
 
 
 def main() -> int:
     """Ask once; return the exit status."""
     try:
         with served(sys.argv[1:]) as (address, model):
-            answer = ask(address, model)
+            for answer in ask(address, model):
+                print(f"{model} answered: {answer}", flush=True)
     except (AskError, InferenceServerException) as error:
         print(f"try failed: {error}", file=sys.stderr)
         return 1
-    print(f"{model} answered: {answer}")
     return 0
 
 

@@ -37,6 +37,18 @@ spec:
     format: Python
     source: {{configMap: {{name: {name}}}}}
 """
+COUNTDOWN = """
+import numpy as np
+
+
+class Model:
+    inputs = [dict(name="text", datatype="BYTES", shape=[-1])]
+    outputs = [dict(name="left", datatype="INT64", shape=[1])]
+
+    def stream(self, inputs):
+        for left in (3, 2, 1):
+            yield {"left": np.array([left])}
+"""
 READY = re.compile(r"ready: REST (\S+), gRPC (\S+), metrics (\S+)")
 
 
@@ -252,18 +264,40 @@ def test_a_terminal_shows_a_live_line(gateway_binary: Path) -> None:
     assert process.returncode == 0
 
 
+def ask_once(file: Path, gateway: Path) -> subprocess.CompletedProcess[str]:
+    """Run what `make try TRY_ONCE=1 FILE=…` runs."""
+    words = [sys.executable, "examples/ask.py", str(file), "--gateway", str(gateway)]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+
+def answers(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """The lines with the answers of the model."""
+    return [line for line in done.stdout.splitlines() if " answered: " in line]
+
+
 def test_make_try_once_prints_the_answer_of_a_real_client(gateway_binary: Path) -> None:
-    words = [sys.executable, "examples/ask.py", "examples/digits/digits.yaml", "--gateway", str(gateway_binary)]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = ask_once(ROOT / "examples/digits/digits.yaml", gateway_binary)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.fullmatch(
-        r"digits answered: \{'label': \[\d\], 'probabilities': \[\[.*\]\]\}", done.stdout.splitlines()[-1]
-    )
+    (answer,) = answers(done)
+    assert re.fullmatch(r"digits answered: \{'label': \[\d\], 'probabilities': \[\[.*\]\]\}", answer)
+
+
+def test_make_try_once_prints_each_answer_of_a_model_that_streams(gateway_binary: Path, tmp_path: Path) -> None:
+    done = ask_once(write_model(tmp_path, "countdown", COUNTDOWN), gateway_binary)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert answers(done) == [f"countdown answered: {{'left': [{number}]}}" for number in (3, 2, 1)]
+
+
+def test_make_try_once_fails_when_a_stream_does(gateway_binary: Path, tmp_path: Path) -> None:
+    broken = COUNTDOWN + "        raise RuntimeError('no fuel')\n"
+    done = ask_once(write_model(tmp_path, "countdown", broken), gateway_binary)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert len(answers(done)) == 3
+    assert "no fuel" in done.stderr
 
 
 def test_make_try_once_fails_when_the_model_does(gateway_binary: Path, tmp_path: Path) -> None:
     file = write_model(tmp_path, "broken", "raise RuntimeError('no weights')")
-    words = [sys.executable, "examples/ask.py", str(file), "--gateway", str(gateway_binary)]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = ask_once(file, gateway_binary)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "no weights" in done.stderr
