@@ -47,7 +47,7 @@ func open(ctx context.Context, settings config.Config, metrics *telemetry.Metric
 		Ports:           settings.Backend.Ports,
 		ResolveInterval: settings.Backend.ResolveInterval,
 		Sockets:         settings.Backend.Sockets,
-		Stats:           otelgrpc.NewClientHandler(),
+		Stats:           telemetry.SampledOnly(otelgrpc.NewClientHandler()),
 		Observer:        metrics,
 		Logger:          logger,
 	})

@@ -20,6 +20,7 @@ const (
 	callersTrace = "0af7651916cd43dd8448eb211c80319c"
 	callersSpan  = "b7ad6b7169203331"
 	traceparent  = "00-" + callersTrace + "-" + callersSpan + "-01"
+	unsampled    = "00-" + callersTrace + "-" + callersSpan + "-00"
 )
 
 // TestTrace_caller_gateway_and_pod_are_one_chain calls by both protocols: caller → server span → client span → pod.
@@ -86,5 +87,41 @@ func TestTrace_caller_gateway_and_pod_are_one_chain(t *testing.T) {
 				t.Errorf("the pod got traceparent %v, want %s", got, want)
 			}
 		})
+	}
+}
+
+func TestTrace_unsampled_by_the_caller_goes_on_and_is_not_recorded(t *testing.T) {
+	spans := tracetest.NewInMemoryExporter()
+	otel.SetTracerProvider(sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans)))
+	otel.SetTextMapPropagator(propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}))
+	pod := backendtest.Start(t, nil, "127.0.0.1")[0]
+	g := start(t, pod, nil)
+	pod.Metadata() // of start's own call
+
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.rest+"/v2/models/m/infer", strings.NewReader(inferBody))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Traceparent", unsampled)
+	request.Header.Set("Baggage", "tenant=a")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := response.Body.Close(); err != nil || response.StatusCode != http.StatusOK || response.Header.Get("X-Trace-Id") != callersTrace {
+		t.Fatal(response.Status, response.Header, err)
+	}
+	seen := pod.Metadata()
+	if got := seen.Get("baggage"); len(got) != 1 || got[0] != "tenant=a" {
+		t.Errorf("the pod got baggage %v", got)
+	}
+	got := strings.Join(seen.Get("traceparent"), " ")
+	if !strings.HasPrefix(got, "00-"+callersTrace+"-") || !strings.HasSuffix(got, "-00") {
+		t.Errorf("the pod got traceparent %q, want trace %s, not sampled", got, callersTrace)
+	}
+	for _, span := range spans.GetSpans() {
+		if span.SpanContext.TraceID().String() == callersTrace {
+			t.Errorf("span %q of an unsampled trace was recorded", span.Name)
+		}
 	}
 }

@@ -39,16 +39,18 @@ func (s *server) edge(route string, serve handler) http.Handler {
 		status, code := http.StatusOK, ""
 		outgoing := &answerWriter{ResponseWriter: w}
 		err := serve(outgoing, r)
+		begun := outgoing.status != 0
 		if err != nil {
 			failure := apierr.From(err)
 			status, code = failure.HTTP, failure.Code
-			if !outgoing.begun {
-				apierr.Write(w, r, failure)
+			if !begun {
+				apierr.Write(outgoing, r, failure)
 			}
 			s.logFailure(r, route, failure, time.Since(start))
 		}
+		noteAnswer(r, outgoing, code)
 		s.Metrics.Observe(route, knownMethod(r), status, code, time.Since(start).Seconds())
-		if outgoing.begun && errors.Is(err, errPanicked) {
+		if begun && errors.Is(err, errPanicked) {
 			panic(http.ErrAbortHandler) // cuts the connection: an answer that broke off must not look whole
 		}
 	})
@@ -73,20 +75,25 @@ func (s *server) logFailure(r *http.Request, route string, failure *apierr.Error
 	s.Logger.LogAttrs(r.Context(), failure.LogLevel(), "Failed call", attributes...)
 }
 
-// answerWriter notes whether the answer has begun.
+// answerWriter notes what of the answer was sent.
 type answerWriter struct {
 	http.ResponseWriter
-	begun bool
+	status int // 0: the answer has not begun
+	size   int // of the body
 }
 
 func (w *answerWriter) WriteHeader(status int) {
-	w.begun = true
+	w.status = status
 	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *answerWriter) Write(text []byte) (int, error) {
-	w.begun = true
-	return w.ResponseWriter.Write(text)
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	n, err := w.ResponseWriter.Write(text)
+	w.size += n
+	return n, err
 }
 
 // Unwrap is for http.ResponseController.

@@ -110,11 +110,8 @@ func (r *responses) next(ctx context.Context, idle func() error) (*pb.ModelInfer
 			if errors.Is(one.err, io.EOF) {
 				return nil, nil //nolint:nilnil // the end is no failure
 			}
-			if one.err != nil && ctx.Err() == nil {
-				return nil, one.err
-			}
 			if one.err != nil {
-				return nil, context.Cause(ctx)
+				return nil, whyFailed(ctx, one.err)
 			}
 			r.count++
 			return one.ModelInferResponse, nil
@@ -130,4 +127,16 @@ func (r *responses) next(ctx context.Context, idle func() error) (*pb.ModelInfer
 			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+// whyFailed is the end of the context where it has ended, else err. The deadline is read from the clock: the pod, which has the same one, can
+// be sooner to say so than the context's timer.
+func whyFailed(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+		return context.DeadlineExceeded
+	}
+	return err
 }

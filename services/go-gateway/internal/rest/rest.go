@@ -15,8 +15,6 @@ import (
 	"strings"
 	"time"
 
-	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
-
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/access"
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/administration"
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/apierr"
@@ -152,9 +150,7 @@ func isClean(escaped string) bool {
 // handler puts a handler into the layers that every call passes, outermost first: span, edge, trace id, request id, recovery.
 func (s *server) handler(route string, serve handler) http.Handler {
 	serve = withTraceID(withRequestID(withRecovery(serve)))
-	return otelhttp.NewHandler(s.edge(route, serve), route, otelhttp.WithSpanNameFormatter(func(route string, r *http.Request) string {
-		return knownMethod(r) + " " + route
-	}))
+	return withSpan(route, s.edge(route, serve))
 }
 
 func routeNotFound(_ http.ResponseWriter, r *http.Request) ([]byte, error) {
