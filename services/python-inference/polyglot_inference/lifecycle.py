@@ -4,6 +4,7 @@ import asyncio
 import enum
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 class State(enum.Enum):
@@ -69,6 +70,12 @@ class InFlight:
         """How many calls are being served."""
         return self._count
 
+    def track_until_done(self, call: "asyncio.Future[Any]") -> None:
+        """Count a call until it is answered, fails or is cancelled."""
+        self._count += 1
+        self._idle.clear()
+        call.add_done_callback(self._done)
+
     @contextmanager
     def track(self) -> Iterator[None]:
         """Count a call for the length of the block."""
@@ -77,9 +84,12 @@ class InFlight:
         try:
             yield
         finally:
-            self._count -= 1
-            if not self._count:
-                self._idle.set()
+            self._done()
+
+    def _done(self, _call: object = None) -> None:
+        self._count -= 1
+        if not self._count:
+            self._idle.set()
 
     async def idle(self) -> None:
         """Wait until no call is being served."""

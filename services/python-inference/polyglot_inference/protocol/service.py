@@ -1,5 +1,6 @@
 """The methods of the Open Inference Protocol, and of Triton's extensions to it."""
 
+import asyncio
 import contextlib
 import functools
 import time
@@ -15,9 +16,10 @@ from polyglot_inference.protocol.access import Access
 from polyglot_inference.protocol.calls import Call, CallEdge, Method
 from polyglot_inference.protocol.inference import Inference
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
-from polyglot_inference.protocol.streams import Send, StreamEdge
+from polyglot_inference.protocol.streams import Answers, Send, StreamEdge
 from polyglot_inference.repository.models import ModelRepository
 from polyglot_inference.repository.served import VERSION, ServedModel
+from polyglot_inference.runtime.model import Stream
 from polyglot_inference.runtime.shared_memory import SharedMemory
 from polyglot_inference.runtime.steps import pulled
 from polyglot_inference.telemetry.metrics import Metrics
@@ -132,18 +134,27 @@ class InferenceService:
         with self._served(request, call) as served:
             return await self._infer(served, request, call)
 
-    async def model_stream_infer(
-        self, request: pb.ModelInferRequest, call: Call, send: Send
-    ) -> pb.ModelInferResponse | None:
-        """Run a model for one request of a stream: once, or for every answer of a decoupled one.
+    def model_stream_infer(
+        self, request: pb.ModelInferRequest, call: Call
+    ) -> asyncio.Future[pb.ModelInferResponse] | Answers:
+        """Run a model for one request of a stream: once, or for every answer of a decoupled one."""
+        served = self._admitted(request, call)
+        if served.model.stream:
+            return functools.partial(self._stream, served, served.model.stream, request, call)
+        inference = Inference.of(request, served.model, self._memory)
+        answer = served.start(inference, _queue_deadline(call, inference))
+        self._in_flight.track_until_done(answer)
+        served.in_flight.track_until_done(answer)
+        return answer
 
-        The end of a decoupled model's answers is told to a caller that asked for it, as Triton tells it: by an answer
-        without outputs.
+    async def _stream(
+        self, served: ServedModel, stream: Stream, request: pb.ModelInferRequest, call: Call, send: Send
+    ) -> pb.ModelInferResponse | None:
+        """Send every answer of a decoupled model.
+
+        Their end is told to a caller that asked for it, as Triton tells it: by an answer without outputs.
         """
-        with self._served(request, call) as served:
-            stream = served.model.stream
-            if stream is None:
-                return await self._infer(served, request, call)
+        with self._in_flight.track(), served.in_flight.track():
             inference = Inference.of(request, served.model, self._memory)
             deadline, queued_at = _queue_deadline(call, inference), time.perf_counter_ns()
             inputs, begun, read = await served.executor.run(functools.partial(_timed, inference.tensors), deadline)
@@ -166,13 +177,16 @@ class InferenceService:
     @contextlib.contextmanager
     def _served(self, request: pb.ModelInferRequest, call: Call) -> Iterator[ServedModel]:
         """The model of a request that is in flight for the length of the block."""
+        served = self._admitted(request, call)
+        with self._in_flight.track(), served.in_flight.track():
+            yield served
+
+    def _admitted(self, request: pb.ModelInferRequest, call: Call) -> ServedModel:
         if self._lifecycle.state is State.DRAINING:
             raise ServerDrainingError(
                 "the server is shutting down; the call was not executed, send it to another replica"
             )
-        served = self._find(request.model_name, request.model_version, call)
-        with self._in_flight.track(), served.in_flight.track():
-            yield served
+        return self._find(request.model_name, request.model_version, call)
 
     async def _infer(self, served: ServedModel, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
         inference = Inference.of(request, served.model, self._memory)

@@ -11,11 +11,14 @@ and nothing piles up here.
 """
 
 import asyncio
+import contextvars
+import functools
 import time
-from collections.abc import Awaitable, Callable
-from typing import Final, NoReturn
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Final
 
 import grpc
+from opentelemetry import trace
 
 from polyglot_inference.errors import InferenceError, PermissionDeniedError, ServerDrainingError
 from polyglot_inference.lifecycle import Lifecycle
@@ -36,6 +39,7 @@ from polyglot_inference.protocol.calls import (
     text_metadata,
     traced_model,
 )
+from polyglot_inference.protocol.outbox import Outbox, Turn, Written
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.telemetry.metrics import Metrics
 from polyglot_inference.telemetry.traces import Tracing, caller_context, current_trace_id, record_status
@@ -44,9 +48,14 @@ RPC: Final = "ModelStreamInfer"
 # Requests of one stream that are served at a time. More are left unread, and flow control holds their sender back.
 MOST_IN_FLIGHT: Final = 1024
 
+# What a request has whose message could not be read.
+_NO_MESSAGE: Final = pb.ModelInferRequest()
+
 Send = Callable[[pb.ModelInferResponse], Awaitable[None]]
-StreamMethod = Callable[[pb.ModelInferRequest, Call, Send], Awaitable[pb.ModelInferResponse | None]]
-"""Serves one request: sends every answer but the last one, which it returns; None where the last one is sent, too."""
+Answers = Callable[[Send], Coroutine[None, None, pb.ModelInferResponse | None]]
+"""Sends every answer to a request but the last one, which it returns; None where the last one is sent, too."""
+StreamMethod = Callable[[pb.ModelInferRequest, Call], asyncio.Future[pb.ModelInferResponse] | Answers]
+"""Serves one request: starts it and gives its answer's future, which may be cancelled, or gives what has to run."""
 
 
 class StreamEdge:
@@ -131,143 +140,198 @@ class _Stream:
         self.request_id = metadata.get("x-request-id", "")
         self.caller = caller_context(metadata)
         self.ends_at_failure = metadata.get("triton_grpc_error") == "true"
-        self._context = context
-        self._room = asyncio.Semaphore(MOST_IN_FLIGHT)
-        self._writing = asyncio.Lock()  # grpc-core takes one message at a time
-        self._last_turn: asyncio.Event | None = None
+        self.outbox = Outbox(context.write)
+        self._read_message = context.read
+        self._most = MOST_IN_FLIGHT
+        self._requests: set[_Request] = set()
+        self._fewer = asyncio.Event()
 
     async def serve(self) -> None:
         """Serve every request. When the caller is gone this is cancelled, and with it every request."""
-        async with asyncio.TaskGroup() as tasks:
-            reading = tasks.create_task(self._read(tasks))
-            draining = tasks.create_task(self.edge.lifecycle.draining())
-            await asyncio.wait((reading, draining), return_when=asyncio.FIRST_COMPLETED)
-            drained = not reading.done()
-            reading.cancel()
-            draining.cancel()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                writing = tasks.create_task(self.outbox.run())
+                reading = tasks.create_task(self._read(tasks))
+                draining = tasks.create_task(self.edge.lifecycle.draining())
+                await asyncio.wait((reading, draining), return_when=asyncio.FIRST_COMPLETED)
+                drained = not reading.done()
+                reading.cancel()
+                draining.cancel()
+                await self._left(0)
+                writing.cancel()
+        finally:
+            for request in list(self._requests):
+                request.abandon()
         if drained:
             failure = ServerDrainingError("the server is shutting down; send further requests to another replica")
             raise _EndsStreamError(failure)
 
-    async def write(self, message: pb.ModelStreamInferResponse) -> None:
-        """Write one message, when the ones before it are out.
-
-        Raises
-        ------
-        MessageTooLargeError
-            It is no failure and exceeds the limit; nothing was written.
-        asyncio.CancelledError
-            The caller is gone; a write can learn it before grpc.aio cancels the stream.
-        """
-        data = message.SerializeToString()
-        if not message.error_message:  # a failure is told in any case; its size is bounded by that of its request
-            require_size("response", len(data), self.edge.max_message_bytes)
-        async with self._writing:
-            try:
-                await self._context.write(data)
-            except grpc.aio.InternalError as error:
-                raise asyncio.CancelledError from error
-
-    async def fail(self, failure: InferenceError) -> NoReturn:
-        """End the stream with a failure as its status, once the message that is being written is out."""
-        # For good: grpc-core takes no status beside a message, and a write that is cancelled goes on in there.
-        await self._writing.acquire()
-        raise _EndsStreamError(failure)
-
-    def take_turn(self) -> tuple[asyncio.Event | None, asyncio.Event]:
-        """The turn to wait for and one's own, to be set when the next may answer."""
-        before, self._last_turn = self._last_turn, asyncio.Event()
-        return before, self._last_turn
+    def leave(self, request: "_Request") -> None:
+        """Forget a request that has its last answer."""
+        self._requests.discard(request)
+        self._fewer.set()
 
     async def _read(self, tasks: asyncio.TaskGroup) -> None:
-        while isinstance(data := await self._context.read(), bytes):  # and not grpc.aio.EOF
-            await self._room.acquire()
-            tasks.create_task(_Request(self).serve(data)).add_done_callback(self._leave)
+        while isinstance(data := await self._read_message(), bytes):  # and not grpc.aio.EOF
+            await self._left(self._most - 1)
+            request = _Request(self)
+            self._requests.add(request)
+            # Contexts of their own, for their spans; tasks of their own would cost more than a quick model.
+            contextvars.copy_context().run(request.begin, data, tasks)
 
-    def _leave(self, _: object) -> None:
-        self._room.release()
+    async def _left(self, most: int) -> None:
+        """Wait until at most so many requests are left."""
+        while len(self._requests) > most:
+            self._fewer.clear()
+            await self._fewer.wait()
 
 
 class _Request:
     """One request of a stream, from its message to its last answer."""
 
+    __slots__ = (
+        "_answer",
+        "_call",
+        "_edge",
+        "_message",
+        "_outbox",
+        "_span",
+        "_started",
+        "_status",
+        "_stream",
+        "_text",
+        "_turn",
+        "_wrote",
+    )
+
     def __init__(self, stream: _Stream) -> None:
         self._stream = stream
         self._edge = stream.edge
+        self._outbox = stream.outbox
         self._call = Call(stream.deadline, stream.request_id)
-        self._message = pb.ModelInferRequest()
+        self._message = _NO_MESSAGE
         self._started = time.perf_counter()
-        self._count_answer: Callable[[], None] | None = None
-        self._turn_before: asyncio.Event | None = None
-        self._turn: asyncio.Event | None = None
+        self._answer: asyncio.Future[pb.ModelInferResponse] | None = None
+        self._turn: Turn | None = None
+        self._wrote = False
+        self._status, self._text = grpc.StatusCode.OK, ""
+        self._span: trace.Span = trace.INVALID_SPAN
 
-    async def serve(self, data: bytes) -> None:
-        """Serve the request; a failure of it is an answer."""
-        call, edge = self._call, self._edge
-        status, text = grpc.StatusCode.OK, ""
+    def begin(self, data: bytes, tasks: asyncio.TaskGroup) -> None:
+        """Start the request, within a context of its own; a failure of it is an answer."""
+        edge = self._edge
         model = traced_model(edge.tracing, pb.ModelInferRequest.FromString, data)
-        with edge.tracing.server_span(SERVICE.full_name, RPC, self._stream.caller, model) as span:
-            try:
-                self._parse(data)
-                await self._finish(await edge.method(self._message, call, self._send))
-            except asyncio.CancelledError:
-                expired = call.deadline is not None and time.monotonic() >= call.deadline
-                status = grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED
-                raise
-            except Exception as error:  # noqa: BLE001 - the edge: every fault becomes an answer and a log line
-                failure = failure_of(error)
-                status, text = failure.status, failure.message
-                log_failure(RPC, call, failure, error)
-                await self._fail(failure)
-            finally:
-                if self._turn:
-                    self._turn.set()
-                record_status(span, status, text)
-                if call.model:
-                    span.set_attributes({"polyglot.model.name": call.model, "polyglot.model.version": call.version})
-                edge.observe(call, status, time.perf_counter() - self._started)
+        self._span = edge.tracing.enter_server_span(SERVICE.full_name, RPC, self._stream.caller, model)
+        try:
+            self._parse(data)
+            answers = edge.method(self._message, self._call)
+        except Exception as error:  # noqa: BLE001 - the edge: every fault becomes an answer and a log line
+            self._fail(error)
+            return
+        if isinstance(answers, asyncio.Future):
+            self._answer = answers
+            answers.add_done_callback(self._answered)
+        else:
+            tasks.create_task(self._stream_answers(answers))
+
+    def abandon(self) -> None:
+        """End without an answer: nobody is there to read it."""
+        if self._answer:
+            self._answer.remove_done_callback(self._answered)
+            self._answer.cancel()
+        if self._status is grpc.StatusCode.OK:
+            deadline = self._call.deadline
+            expired = deadline is not None and time.monotonic() >= deadline
+            self._status = grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED
+        self._end()
 
     def _parse(self, data: bytes) -> None:
         # Before the size is judged: the failure of too large a request names the request.
         self._message = parsed(pb.ModelInferRequest.FromString, data)
         if not self._message.id:
-            self._turn_before, self._turn = self._stream.take_turn()
+            self._turn = self._outbox.turn()
         require_size("request", len(data), self._edge.max_message_bytes)
+
+    def _answered(self, answer: asyncio.Future[pb.ModelInferResponse]) -> None:
+        if answer.cancelled():
+            self.abandon()
+            return
+        try:
+            self._put(answer.result(), self._end_written, final=True)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail(error)
+
+    async def _stream_answers(self, answers: Answers) -> None:
+        try:
+            last = await answers(self._send)
+            if last is None:
+                self._end()
+            else:
+                self._put(last, self._end_written, final=True)
+        except asyncio.CancelledError:
+            self.abandon()
+            raise
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail(error)
 
     async def _send(self, answer: pb.ModelInferResponse) -> None:
         """Write an answer that is not the last: of a model that streams, so nobody waits for its last one."""
         if self._turn:
-            self._turn.set()
-        await self._write(answer, final=False)
+            self._outbox.leave(self._turn)
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._put(answer, functools.partial(_tell, written), final=False)
+        await written
+        self._count_answer()
 
-    async def _finish(self, answer: pb.ModelInferResponse | None) -> None:
-        if answer is not None:
-            await self._wait_for_turn()
-            await self._write(answer, final=True)
+    def _put(self, answer: pb.ModelInferResponse, written: Written, *, final: bool) -> None:
+        answer.parameters["triton_final_response"].bool_param = final
+        data = pb.ModelStreamInferResponse(infer_response=answer).SerializeToString()
+        require_size("response", len(data), self._edge.max_message_bytes)
+        self._outbox.put(data, written, self._turn)
 
-    async def _fail(self, failure: InferenceError) -> None:
-        await self._wait_for_turn()
+    def _fail(self, error: Exception) -> None:
+        failure = failure_of(error)
+        self._status, self._text = failure.status, failure.message
+        log_failure(RPC, self._call, failure, error)
         if self._stream.ends_at_failure:
-            await self._stream.fail(failure)
+            self._outbox.put(_EndsStreamError(failure), self._end, self._turn)
+            return
         request = self._message
         answer = pb.ModelInferResponse(
             id=request.id, model_name=request.model_name, model_version=request.model_version
         )
         answer.parameters[CODE_KEY].string_param = failure.code
+        answer.parameters["triton_final_response"].bool_param = True
         trace_id = current_trace_id()
         if trace_id:
             answer.parameters[TRACE_ID_KEY].string_param = trace_id
-        await self._write(answer, final=True, error=failure.message)
+        # Told in any case; its size is bounded by that of its request.
+        told = pb.ModelStreamInferResponse(error_message=failure.message, infer_response=answer)
+        self._outbox.put(told.SerializeToString(), self._end_written, self._turn)
 
-    async def _wait_for_turn(self) -> None:
-        if self._turn_before:
-            await self._turn_before.wait()
-
-    async def _write(self, answer: pb.ModelInferResponse, *, final: bool, error: str = "") -> None:
-        answer.parameters["triton_final_response"].bool_param = final
-        await self._stream.write(pb.ModelStreamInferResponse(error_message=error, infer_response=answer))
-        if self._count_answer is None:
-            metrics, model = self._edge.metrics, self._call.model
-            metrics.first_answer_seconds.labels(model).observe(time.perf_counter() - self._started)
-            self._count_answer = metrics.stream_answers.labels(model).inc
+    def _end_written(self) -> None:
         self._count_answer()
+        self._end()
+
+    def _count_answer(self) -> None:
+        metrics, model = self._edge.metrics, self._call.model
+        if not self._wrote:
+            self._wrote = True
+            metrics.first_answer_seconds.labels(model).observe(time.perf_counter() - self._started)
+        metrics.stream_answers.labels(model).inc()
+
+    def _end(self) -> None:
+        call, span = self._call, self._span
+        self._stream.leave(self)
+        if self._turn:
+            self._outbox.leave(self._turn)
+        record_status(span, self._status, self._text)
+        if call.model:
+            span.set_attributes({"polyglot.model.name": call.model, "polyglot.model.version": call.version})
+        span.end()
+        self._edge.observe(call, self._status, time.perf_counter() - self._started)
+
+
+def _tell(written: asyncio.Future[None]) -> None:
+    if not written.done():
+        written.set_result(None)

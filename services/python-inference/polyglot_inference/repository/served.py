@@ -1,5 +1,6 @@
 """A loaded model as callers meet it: its name, its queue and threads, and what it did."""
 
+import asyncio
 import contextvars
 import time
 from dataclasses import dataclass, field
@@ -67,14 +68,17 @@ class ServedModel:
         InferenceError
             It waited beyond its deadline, too much waits already, or the model failed.
         """
+        return await self.start(inference, deadline)
+
+    def start(self, inference: Inference, deadline: float | None) -> asyncio.Future[pb.ModelInferResponse]:
+        """The answer to one request, which may be cancelled; errors are those of `infer`."""
         signature, rows = None, 1
         if self.max_batch_size:
             inference.require_equal_rows()
             signature, rows = inference.signature, inference.rows
         member = Member(inference, rows, contextvars.copy_context(), trace.get_current_span(), time.perf_counter_ns())
         entry = Entry(member, self.execution, signature, rows, inference.size, deadline)
-        response: pb.ModelInferResponse = await self.executor.submit(entry)
-        return response
+        return self.executor.submit(entry)
 
 
 def require_batchable(name: str, model: Model) -> None:

@@ -76,19 +76,18 @@ class ModelExecutor:
         result: Result = await self.submit(Entry(guarded, _alone, None, 1, 0, deadline))
         return result
 
-    async def submit(self, entry: Entry) -> Any:
-        """Run an entry, perhaps with others of its signature. Raises as `run` does."""
-        entry.future = self._loop.create_future()
+    def submit(self, entry: Entry) -> asyncio.Future[Any]:
+        """Run an entry, perhaps with others of its signature. Errors are those of `run`."""
+        entry.future = outcome = _Outcome(self._drop, entry, loop=self._loop)
         with self._changed:
             self._queue.add(entry, self._clock())
             if self._waiting and self._queue.waiting_rows >= self._wanted:
                 self._changed.notify()
-        try:
-            return await entry.future
-        except asyncio.CancelledError:
-            with self._changed:
-                self._queue.discard(entry)
-            raise
+        return outcome
+
+    def _drop(self, entry: Entry) -> None:
+        with self._changed:
+            self._queue.discard(entry)
 
     def close(self) -> None:
         """Drop what waits; what runs is left to the end of the process."""
@@ -154,12 +153,27 @@ class ModelExecutor:
         self._delivering = False  # first: what threads add from here on has a wake-up of its own
         while self._done:
             entry, outcome = self._done.popleft()
-            if entry.future.done():
+            future, entry.future = entry.future, None  # which breaks their cycle: there is one for every call
+            if future.done():
                 continue
             if isinstance(outcome, Exception):
-                entry.future.set_exception(outcome)
+                future.set_exception(outcome)
             else:
-                entry.future.set_result(outcome)
+                future.set_result(outcome)
+
+
+class _Outcome(asyncio.Future[Any]):
+    """What becomes of an entry; cancelled, it takes the entry off the queue."""
+
+    def __init__(self, drop: Callable[[Entry], None], entry: Entry, *, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self._drop = drop
+        self._entry = entry
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Give the entry up; one that runs already runs to its end."""
+        self._drop(self._entry)
+        return super().cancel(msg)
 
 
 def _alone(jobs: Sequence[Job]) -> Sequence[Any]:

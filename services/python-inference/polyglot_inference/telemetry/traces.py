@@ -89,21 +89,30 @@ class Tracing:
 
         `model` is needed only where the sampler knows models.
         """
-        attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method}
-        if model:
-            attributes[MODEL] = model
-        span = self._tracer.start_span(
-            f"{service}/{method}",
-            context=parent,
-            kind=trace.SpanKind.SERVER,
-            attributes=attributes,
-        )
+        span = self._server_span(service, method, parent, model)
         token = otel_context.attach(trace.set_span_in_context(span, parent))
         try:
             yield span
         finally:
             otel_context.detach(token)
             span.end()
+
+    def enter_server_span(self, service: str, method: str, parent: otel_context.Context, model: str = "") -> trace.Span:
+        """The same for a call that has a context of its own: current there from now on; whoever calls this ends it."""
+        span = self._server_span(service, method, parent, model)
+        otel_context.attach(trace.set_span_in_context(span, parent))
+        return span
+
+    def _server_span(self, service: str, method: str, parent: otel_context.Context, model: str) -> trace.Span:
+        attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method}
+        if model:
+            attributes[MODEL] = model
+        return self._tracer.start_span(
+            f"{service}/{method}",
+            context=parent,
+            kind=trace.SpanKind.SERVER,
+            attributes=attributes,
+        )
 
     @contextmanager
     def execute_span(self, model: str) -> Iterator[trace.Span]:
