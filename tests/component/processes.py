@@ -56,15 +56,21 @@ class Process:
 
 @contextmanager
 def running(command: list[str], log: Path, environment: Mapping[str, str] | None = None) -> Iterator[Process]:
-    """Run a program, with additions to the environment, for the length of a block; at the end it is stopped."""
+    """Run a program, with additions to the environment, for the length of a block; at the end it is stopped.
+
+    Raises TimeoutExpired when it had to be killed, because it did not end when it was told to.
+    """
     env = {**os.environ, **(environment or {})}
     with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=env) as popen:
         process = Process(popen, log)
         try:
             yield process
         finally:
-            if popen.poll() is None:
-                process.stop()
+            try:
+                if popen.poll() is None:
+                    process.stop()
+            finally:
+                popen.kill()
 
 
 def wait_until(condition: Callable[[], bool], processes: Sequence[Process], what: str = "ready") -> None:

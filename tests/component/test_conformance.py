@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from tests.conformance import checks
 from tests.conformance.expectations import NOT_YET, Expected, expected_of, read, surprise, unused
-from tests.conformance.suite import CHECKS, KSERVE, Check, failure_of
+from tests.conformance.suite import CHECKS, GRPC, KSERVE, REST, Check, failure_of
 from tests.conformance.targets import Instance, Polyglot, startup_models
 
 EXPECTED = read()
@@ -67,3 +68,17 @@ def test_a_listed_check_that_passes_and_an_unlisted_one_that_fails_are_surprises
     assert "otherwise" in str(surprise("something else", expected))
     assert surprise("NOT_FOUND model 'identity-bf16' is not served here", expected) is None
     assert surprise(None, None) is None
+
+
+def endless(_: object) -> None:
+    """A check that waits for what never comes, and waits again where it would tidy up."""
+    try:
+        threading.Event().wait()
+    finally:
+        threading.Event().wait()
+
+
+def test_a_check_that_never_ends_is_a_failure_and_the_next_one_is_run(server: Instance) -> None:
+    hanging = Check(15, "endless", "", REST, endless, seconds=0.2)
+    assert failure_of(hanging, server) == "TimeoutError: not ended within 0.2 s"
+    assert failure_of(next(each for each in CHECKS if (each.name, each.client) == ("live", GRPC)), server) is None

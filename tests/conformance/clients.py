@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 SECONDS = 15
 """How long any call may take."""
+SDK_SECONDS = 45
+"""How long KServe's SDK may take for all that it is asked; most of it to start."""
 
 _MODULES = {
     HTTP: tritonclient.http,
@@ -235,6 +237,6 @@ class KServe:
         address = self.instance.rest if self.kind == KSERVE_REST else self.instance.grpc
         script = Path(__file__).with_name("kserve_client.py")
         command = [str(environment("kserve").python), str(script), self.kind.removeprefix("kserve "), address]
-        answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=4 * SECONDS)
+        answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=SDK_SECONDS)
         found: dict[str, str | None] = json.loads(answer.stdout)
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,6 +59,12 @@ CALLS: Final = (HTTP, AIO_HTTP, GRPC, AIO_GRPC)
 ALL: Final = (JSON, *CALLS)
 """The same, for what depends on how tensors travel."""
 
+CHECK_SECONDS: Final = 25.0
+"""How long a check may take."""
+STARTING_SECONDS: Final = 60.0
+"""How long it may take where it starts servers, or a client in another process."""
+_AGAIN_SECONDS: Final = 2.0
+
 _OVER_HTTP: Final = {REST, HTTP, JSON, AIO_HTTP, KSERVE_REST}
 _VARIES: Final = (
     (re.compile(r"\b(?:127\.0\.0\.1|localhost)(?::|%3A)\d+"), "ADDRESS"),
@@ -77,6 +84,7 @@ class Check:
     title: str
     client: str
     run: Callable[[Any], None]
+    seconds: float = CHECK_SECONDS
 
     @property
     def over_http(self) -> bool:
@@ -87,24 +95,32 @@ class Check:
 CHECKS: Final[list[Check]] = []
 
 
-def check(item: int, title: str, over: Sequence[str]) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:
-    """Register a function as a check, once for each client; it raises when the server doesn't do what it should."""
+def check(
+    item: int, title: str, over: Sequence[str], seconds: float = CHECK_SECONDS
+) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:
+    """Register a function as a check, once for each client; it raises when the server doesn't do what it should.
+
+    What takes longer than so many seconds has failed.
+    """
 
     def register(function: Callable[[Any], None]) -> Callable[[Any], None]:
         name = function.__name__.replace("_", "-")
-        CHECKS.extend(Check(item, name, title, client, function) for client in over)
+        CHECKS.extend(Check(item, name, title, client, function, seconds) for client in over)
         return function
 
     return register
 
 
 def failure_of(checked: Check, instance: Instance) -> str | None:
-    """Run a check against a server. Return None when it holds, else what was wrong, free of what varies."""
+    """Run a check against a server. Return None when it holds, else what was wrong, free of what varies.
+
+    Call it in the main thread: a signal ends the check that takes too long.
+    """
     # At run time: clients import the checks' vocabulary from here.
     from tests.conformance.clients import connect
 
     try:
-        with connect(checked.client, instance) as client:
+        with _bounded(checked.seconds), connect(checked.client, instance) as client:
             checked.run(client)
     except AssertionError as error:
         return _steady(f"{error}")
@@ -115,6 +131,27 @@ def failure_of(checked: Check, instance: Instance) -> str | None:
     except Exception as error:  # noqa: BLE001 - clients and their transports raise whatever they like; all of it is a finding
         return _steady(f"{type(error).__name__}: {error}")
     return None
+
+
+@contextmanager
+def _bounded(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in a block that has not ended in time, and again until it ends.
+
+    The clients' own time limits are not enough: a stream of Triton's client never ends once an answer was no message of
+    the protocol, and closing the client then waits for that stream (grpcio's `debug_error_string` waits for a text that
+    a status made by the client itself doesn't have).
+    """
+
+    def expired(*_: object) -> None:
+        raise TimeoutError(f"not ended within {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, expired)
+    signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _steady(text: str) -> str:

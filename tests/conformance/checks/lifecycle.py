@@ -9,7 +9,7 @@ from typing import Any
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.conformance.clients import SECONDS, Rest, Stub, Triton, connect
-from tests.conformance.suite import CALLS, GRPC, JSON, REST, STUB, SYNC, check, equal
+from tests.conformance.suite import CALLS, GRPC, JSON, REST, STARTING_SECONDS, STUB, SYNC, check, equal
 from tests.conformance.targets import eventually, in_background
 
 
@@ -48,7 +48,7 @@ def health_service(client: Stub) -> None:
     equal(answer.status, health_pb2.HealthCheckResponse.SERVING, "status")
 
 
-@check(1, "while a model loads the server is live and the model is not ready; then it is", SYNC)
+@check(1, "while a model loads the server is live and the model is not ready; then it is", SYNC, STARTING_SECONDS)
 def loading(client: Triton) -> None:
     target = client.instance.target
     with (
@@ -62,7 +62,9 @@ def loading(client: Triton) -> None:
         equal(own.is_server_ready(), True, "server ready")
 
 
-@check(1, "a server told to end answers the call in flight, is no longer ready, and ends", [JSON, GRPC])
+@check(
+    1, "a server told to end answers the call in flight, is no longer ready, and ends", [JSON, GRPC], STARTING_SECONDS
+)
 def draining(client: Triton) -> None:
     target = client.instance.target
     with (

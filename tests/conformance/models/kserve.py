@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from definitions import DEFINITIONS, Definition, Tensor
 from kserve import InferOutput, InferRequest, InferResponse, Model, ModelServer
 from kserve.utils.utils import generate_uuid
@@ -37,7 +38,7 @@ class Defined(Model):  # type: ignore[misc,unused-ignore]
     async def predict(self, payload: InferRequest, *_arguments: Any, **_keywords: Any) -> InferResponse:
         """Answer once, in a thread, so that other calls are taken meanwhile."""
         assert self._definition.predict is not None
-        inputs = {tensor.name: tensor.as_numpy() for tensor in payload.inputs}
+        inputs = {tensor.name: _array(tensor) for tensor in payload.inputs}
         answer = await asyncio.to_thread(self._definition.predict, inputs, self._folder)
         outputs = []
         for tensor in self._definition.outputs:
@@ -52,6 +53,15 @@ class Defined(Model):  # type: ignore[misc,unused-ignore]
             use_binary_outputs=payload.use_binary_outputs,
             requested_outputs=payload.request_outputs,
         )
+
+
+def _array(tensor: Any) -> Any:
+    array = tensor.as_numpy()
+    if tensor.datatype != "BYTES":
+        return array
+    # Text where the request is JSON or in the binary extension, bytes where it is gRPC.
+    words = [word.encode() if isinstance(word, str) else word for word in array.ravel()]
+    return np.array(words, dtype=np.object_).reshape(array.shape)
 
 
 def _metadata(tensor: Tensor) -> dict[str, Any]:

@@ -12,8 +12,7 @@ from definitions import DEFINITIONS, Arrays, Tensor
 from mlserver import MLModel
 from mlserver.codecs import NumpyCodec, StringCodec
 from mlserver.types import InferenceRequest, InferenceResponse, MetadataTensor, RequestInput, ResponseOutput
-
-FOLDER = Path(__file__).parent
+from mlserver.utils import get_model_uri
 
 
 class Model(MLModel):  # type: ignore[misc,unused-ignore]
@@ -22,6 +21,8 @@ class Model(MLModel):  # type: ignore[misc,unused-ignore]
     async def load(self) -> bool:
         """Declare the definition's tensors."""
         self.definition = DEFINITIONS[self.name]
+        # Not this file's: MLServer imports the module `model` once, from the first folder, for all of them.
+        self.folder = Path(await get_model_uri(self.settings))
         self.inputs = [_metadata(tensor) for tensor in self.definition.inputs]
         self.outputs = [_metadata(tensor) for tensor in self.definition.outputs]
         self.definition.load()
@@ -30,7 +31,7 @@ class Model(MLModel):  # type: ignore[misc,unused-ignore]
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         """Answer once, in a thread, so that other calls are taken meanwhile."""
         assert self.definition.predict is not None
-        answer = await asyncio.to_thread(self.definition.predict, _arrays(payload), FOLDER)
+        answer = await asyncio.to_thread(self.definition.predict, _arrays(payload), self.folder)
         return self._response(payload, answer)
 
     async def predict_stream(self, payloads: AsyncIterator[InferenceRequest]) -> AsyncIterator[InferenceResponse]:
