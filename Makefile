@@ -84,7 +84,7 @@ lock:  ## Resolve all dependencies again and write the lock files
 	  $(LOCK) $$package/pyproject.toml -c requirements.lock -o $$package/requirements.lock; \
 	done
 	for name in triton orientation; do $(LOCK) --no-deps --group pyproject.toml:$$name -o $(ENVIRONMENTS)/$$name.lock; done
-	for name in mlserver kserve litserve bentoml ray fastapi grpc-aio; do \
+	for name in pytriton mlserver kserve litserve bentoml ray fastapi grpc-aio; do \
 	  $(LOCK) --group pyproject.toml:$$name -o $(ENVIRONMENTS)/$$name.lock; \
 	done
 
@@ -150,7 +150,7 @@ fuzz: venv  ## Run every fuzz target of the Go modules and every fuzz suite in P
 bench-first-light: install  ## Throughput, latency and CPU per request of examples/digits, with and without mesh
 	$(PY) -m bench.first_light.run
 
-bench-rivals: bench-tools  ## Speed beside eight other model servers, as local processes; QUICK=1, PEERS="NAME …", ROUNDS=N
+bench-rivals: bench-tools  ## Speed beside nine other model servers, as local processes; QUICK=1, PEERS="NAME …", ROUNDS=N
 	$(PY) -m bench.rivals.run $(if $(QUICK),--quick) $(if $(PEERS),--peers $(PEERS)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 bench-tools: venv  ## Install the load generator h2load

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bench.first_light.command import BenchError, run
+from bench.command import BenchError, run
 from bench.first_light.measure import DIGITS
 
 CONTEXT = os.environ.get("POLYGLOT_CONTEXT", "kind-polyglot")

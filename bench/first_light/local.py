@@ -3,9 +3,6 @@
 import contextlib
 import http
 import http.client
-import os
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -14,8 +11,9 @@ from typing import Any
 
 import yaml
 
-from bench.first_light.command import BenchError, run
+from bench.command import BenchError, run
 from bench.first_light.measure import DIGITS, ROOT
+from bench.processes import Program, cpu_seconds, free_ports, program
 
 #: Logs, traces and metrics go nowhere; W3C headers are still read and carried on.
 QUIET = {f"OTEL_{signal}_EXPORTER": "none" for signal in ("TRACES", "METRICS", "LOGS")}
@@ -26,20 +24,13 @@ class LocalProcesses:
 
     case = "local processes"
 
-    def __init__(self, targets: Mapping[str, str], processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
+    def __init__(self, targets: Mapping[str, str], processes: Mapping[str, Program]) -> None:
         self.targets = targets
         self._processes = processes
 
     def cpu_seconds(self) -> dict[str, float]:
-        """Return user and system time of all threads, in steps of 10 ms (proc(5))."""
-        return {name: cpu_seconds_of(process.pid) for name, process in self._processes.items()}
-
-
-def cpu_seconds_of(pid: int) -> float:
-    """Return a process's CPU time."""
-    # The command's name may hold anything, so fields count from its end; utime and stime are the 14th and 15th of all.
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Return user and system time of each, in steps of 10 ms (proc(5))."""
+        return {name: sum(cpu_seconds(one.popen.pid).values()) for name, one in self._processes.items()}
 
 
 @contextlib.contextmanager
@@ -58,13 +49,6 @@ def running(folder: Path) -> Iterator[LocalProcesses]:
             {protocol: f"127.0.0.1:{ports[protocol]}" for protocol in ("rest", "grpc")},
             {"gateway": gateway_process, "inference": inference_process},
         )
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [one.getsockname()[1] for one in sockets]
 
 
 def inference_settings(ports: Mapping[str, int]) -> dict[str, Any]:
@@ -88,19 +72,12 @@ def gateway_settings(ports: Mapping[str, int]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def server(binary: Path, settings: Mapping[str, Any], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def server(binary: Path, settings: Mapping[str, Any], folder: Path) -> Iterator[Program]:
     """Run a server until the block ends; its output goes to a log beside its configuration."""
     config = folder / f"{binary.name}.yaml"
     config.write_text(yaml.safe_dump(dict(settings)))
-    with (folder / f"{binary.name}.log").open("wb") as log:
-        process = subprocess.Popen(
-            [binary, "--config", config], stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **QUIET}
-        )
-        try:
-            yield process
-        finally:
-            process.terminate()
-            process.wait(timeout=30)
+    with program([binary, "--config", config], folder / f"{binary.name}.log", QUIET) as started:
+        yield started
 
 
 def wait_until_ready(target: str, logs: Path, within: float = 30) -> None:

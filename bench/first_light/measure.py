@@ -12,7 +12,7 @@ from typing import Any, Protocol, Self
 import grpc
 import numpy as np
 
-from bench.first_light.command import BenchError, run
+from bench.command import BenchError, run
 from polyglot_inference.protocol.pb import grpc_service_pb2, grpc_service_pb2_grpc
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,8 +16,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bench.command import perform, refuse_strays, run
 from bench.first_light import cluster, local
-from bench.first_light.command import BenchError, run
 from bench.first_light.measure import ROOT, Digit, LoadGenerator, Measurement, System, check_answers, measure
 
 RESULTS = ROOT / "bench" / "results"
@@ -102,6 +102,7 @@ def write_results(measurements: Sequence[Measurement], options: argparse.Namespa
 def main() -> int:
     """Measure, print the table row by row, and write the raw numbers."""
     options = arguments()
+    refuse_strays()
     measurements: list[Measurement] = []
     print(table_head(), flush=True)
     for measurement in measure_all(options):
@@ -114,8 +115,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except BenchError as failure:
-        print(f"bench failed: {failure}", file=sys.stderr)
-        sys.exit(1)
+    perform(main)

@@ -7,10 +7,11 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench.first_light.command import BenchError
+from bench.command import BenchError
+from bench.processes import ended_children_cpu_seconds
 from bench.rivals.wire import Request
 
 #: gRPC clients share connections as one channel per process does: the clients of a run are streams on so many.
@@ -42,6 +43,8 @@ class Load:
     p90: float
     p99: float
     longest: float
+    #: CPU of h2load itself, in microseconds per call; None in results from before it was measured.
+    own_cpu: float | None = None
 
 
 def check() -> str:
@@ -70,9 +73,13 @@ def send(aim: Aim, clients: int, seconds: float, folder: Path) -> Load:
     BenchError
         h2load failed, or no call was answered.
     """
+    # While h2load runs, no other child of this process ends.
+    before = ended_children_cpu_seconds()
     printed, log = _run(aim, clients, seconds, folder)
+    used = ended_children_cpu_seconds() - before
     # h2load does not read gRPC's status, but an error has no body.
-    return parse(printed, log, aim.answer_bytes if aim.request.http2 else 0)
+    load = parse(printed, log, aim.answer_bytes if aim.request.http2 else 0)
+    return replace(load, own_cpu=1e6 * used / (load.requests + load.errors))
 
 
 def parse(printed: str, log: str, answer_bytes: int) -> Load:

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench.first_light.command import BenchError
-from bench.rivals import h2load, processes
+from bench import processes
+from bench.command import BenchError
+from bench.rivals import h2load
 from bench.rivals.client import CallError, verified
 from bench.rivals.h2load import Aim, Load
 from bench.rivals.peers.base import Peer, Running, Variant

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.first_light.command import BenchError, run
+from bench.command import BenchError, run
 from bench.rivals.client import CallError, verified
 from bench.rivals.measure import Failure, wait_until_right
 from bench.rivals.peers.base import Peer, Variant

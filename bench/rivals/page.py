@@ -9,14 +9,15 @@ from pathlib import Path
 from bench.rivals import plots
 from bench.rivals.results import Results
 from bench.rivals.statistics import Cell, best, cells
-from bench.rivals.targets import Verdict, verdicts
+from bench.rivals.targets import MISSED, Verdict, verdicts
 from bench.rivals.wire import BINARY, GRPC, REST, STREAM
 from bench.rivals.workloads import ROOT
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 PROTOCOLS = (REST, BINARY, GRPC, STREAM)
 COLUMNS = (
-    "server", "configuration", "clients", "calls/s", "rounds", "p50 ms", "p99 ms", "CPU µs/call", "PSS MiB", "errors",
+    "server", "configuration", "clients", "calls/s", "rounds", "p50 ms", "p99 ms", "CPU µs/call", "h2load µs/call",
+    "PSS MiB", "errors",
 )  # fmt: skip
 #: A machine that was busier than this share of its CPUs before the run began was not quiet.
 QUIET_LOAD = 0.25
@@ -43,7 +44,7 @@ def table(results: Results) -> str:
 
 def _lines(results: Results, raw: Path, pictures: Sequence[Path]) -> Iterator[str]:
     machine = results.machine
-    kind = f"{'quick run: identity only, ' if results.quick else ''}rounds: {results.rounds}"
+    kind = f"{'quick run: what the targets ask for, ' if results.quick else ''}rounds: {results.rounds}"
     yield "# Benchmarks"
     yield ""
     yield "Written by `make bench-rivals`; don't edit. How it measures and how to read it: [bench](../bench/README.md)."
@@ -51,7 +52,8 @@ def _lines(results: Results, raw: Path, pictures: Sequence[Path]) -> Iterator[st
     yield f"- {results.date}, commit `{results.commit}`; {kind}, {results.seconds:g} s each."
     yield (
         f"- {machine['cpus']} CPUs ({machine['cpu']}), {machine['memoryGiB']} GiB, Linux {machine['kernel']},"
-        f" Python {machine['python']}. Load generator and servers share the CPUs."
+        f" Python {machine['python']}. Load generator and servers share the CPUs:"
+        " what h2load itself took of them stands beside each server's CPU."
     )
     before, after = results.load_averages
     yield f"- Load average {before:.1f} before the run, {after:.1f} after it. {_noise(results)}"
@@ -93,9 +95,9 @@ def _judged(results: Results) -> Iterator[Verdict]:
 def _verdict_lines(judged: Sequence[Verdict]) -> Iterator[str]:
     yield "| target | bound | found | verdict |"
     yield "|---|---|---|---|"
-    words = {True: "held", False: "**missed**", None: "not judged"}
     for verdict in judged:
-        yield f"| {verdict.target} | {verdict.bound} | {verdict.found} | {words[verdict.held]} |"
+        word = f"**{MISSED}**" if verdict.word == MISSED else verdict.word
+        yield f"| {verdict.target} | {verdict.bound} | {verdict.found} | {word} |"
 
 
 def _table_lines(results: Results) -> Iterator[str]:
@@ -108,7 +110,7 @@ def _table_lines(results: Results) -> Iterator[str]:
             if rows or failed:
                 yield from ("", f"## {title}: {protocol}", "")
                 yield f"| {' | '.join(COLUMNS)} |"
-                yield "|---|---|---:|---:|---|---:|---:|---|---:|---:|"
+                yield "|---|---|---:|---:|---|---:|---:|---|---:|---:|---:|"
                 rows.sort(key=lambda cell: (cell.key.clients, -cell.per_second))
                 yield from (_row(cell, titles[cell.key.peer]) for cell in rows)
                 yield from (f"| {titles[peer]} | **failed**, see below |{' |' * (len(COLUMNS) - 2)}" for peer in failed)
@@ -131,6 +133,7 @@ def _row(cell: Cell, title: str) -> str:
     spread = f"{cell.spread[0]:.0f} to {cell.spread[1]:.0f}"
     columns = [
         title, cell.variant, str(cell.key.clients), rate, spread, f"{cell.p50:.2f}", f"{cell.p99:.2f}", cpu,
+        f"{cell.load_cpu:.0f}" if cell.load_cpu is not None else "-",
         f"{cell.proportional / 2**20:.0f}", str(cell.errors),
     ]  # fmt: skip
     return f"| {' | '.join(columns)} |"

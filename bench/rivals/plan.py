@@ -52,15 +52,19 @@ class Plan:
 
 
 def quick_variants(peer: Peer) -> list[Variant]:
-    """Return one variant for each number of workers: the one with batching where there are two."""
+    """Return two variants at the most: one for each number of workers, with batching where there are both."""
+    if len(peer.variants) <= 2:
+        return list(peer.variants)
     chosen = {variant.workers: variant for variant in peer.variants}
     return list(chosen.values())
 
 
 def quick() -> Plan:
-    """Return a run of a few minutes: the identity alone, one round."""
+    """Return a run of some minutes that judges every target: one round of what they ask for."""
     clients = dict.fromkeys((REST, BINARY, GRPC), (1, 32))
-    return Plan(True, 1, Timing(0.4, 1.5), {"identity": clients})
+    workloads: dict[str, Mapping[str, tuple[int, ...]]] = {"identity": clients | {STREAM: STREAM_CLIENTS}}
+    workloads[LARGE] = {GRPC: TARGET_CLIENTS}
+    return Plan(True, 1, Timing(0.4, 1.5), workloads)
 
 
 def full() -> Plan:

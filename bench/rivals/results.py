@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.first_light.command import run
+from bench.command import run
 from bench.rivals.h2load import Load
 from bench.rivals.measure import Failure, Measurement
 from bench.rivals.paced import Paced

@@ -8,8 +8,6 @@ out.
 from __future__ import annotations
 
 import argparse
-import signal
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -17,13 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.first_light.command import BenchError
+from bench.command import BenchError, perform, refuse_strays
+from bench.processes import load_average
 from bench.rivals import h2load, page, plan
 from bench.rivals.measure import Failure, Measurement, measure
 from bench.rivals.paced import Paced, Pacer, rates
 from bench.rivals.peers import foreign, polyglot
 from bench.rivals.peers.base import Peer
-from bench.rivals.processes import load_average
 from bench.rivals.results import Results, commit, machine, now
 from bench.rivals.statistics import Key, best, cells
 from bench.rivals.targets import CLIENTS as TARGET_CLIENTS
@@ -34,7 +32,7 @@ from bench.rivals.workloads import LARGE, ROOT, WORKLOADS, Workload, identity
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="identity only, 1 and 32 clients, one round")
+    parser.add_argument("--quick", action="store_true", help="what the targets ask for, one round")
     parser.add_argument("--rounds", type=int, help="how often each server has its turn (default: 2, or 1 if quick)")
     parser.add_argument("--workloads", nargs="+", choices=[*WORKLOADS, LARGE], help="default: all")
     parser.add_argument("--peers", nargs="+", metavar="NAME", help="only these servers; the page is left as it is")
@@ -163,9 +161,8 @@ def _progress(found: Measurement | Paced | Failure) -> str:
 def main() -> int:
     """Measure, print, and write the results."""
     options = arguments()
-    # Ended from outside, the run still ends the servers that it started.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     chosen = planned(options)
+    refuse_strays()
     print(h2load.check())
     with tempfile.TemporaryDirectory(prefix="rivals-") as scratch:
         peers = chosen_peers([*polyglot.peers(Path(scratch), commit()), *foreign.PEERS], options.peers)
@@ -186,8 +183,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except BenchError as failure:
-        print(f"bench failed: {failure}", file=sys.stderr)
-        sys.exit(1)
+    perform(main)

@@ -33,6 +33,8 @@ class Cell:
     p50: float
     p99: float
     cpu: Mapping[str, float]
+    #: CPU of the load generator, in µs per call; None in results from before it was measured.
+    load_cpu: float | None
     proportional: int
     errors: int
     requests: int
@@ -77,6 +79,7 @@ def _cell(key: Key, rounds: list[Measurement]) -> Cell:
         statistics.median(each.load.p50 for each in rounds),
         statistics.median(each.load.p99 for each in rounds),
         {role: statistics.median(each.cpu[role] for each in rounds) for role in rounds[0].cpu},
+        statistics.median(known) if (known := [each.load.own_cpu for each in rounds if each.load.own_cpu]) else None,
         max(each.proportional for each in rounds),
         sum(each.load.errors for each in rounds),
         sum(each.load.requests for each in rounds),

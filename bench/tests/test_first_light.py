@@ -1,16 +1,11 @@
 """The benchmark's own arithmetic; what it measures is not asserted anywhere."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.command import BenchError
 from bench.first_light.cluster import NAMESPACE, cpu_by_process, has_sidecar
-from bench.first_light.command import BenchError, run
-from bench.first_light.local import cpu_seconds_of
 from bench.first_light.measure import Digit, Measurement, cpu_per_request
 from bench.first_light.run import PROCESSES, arguments, table_head, table_row
 
@@ -87,21 +82,6 @@ def test_a_sidecar_is_found_wherever_it_is_injected(spec: dict[str, Any], meshed
     assert has_sidecar({"spec": spec}) is meshed
 
 
-def test_local_cpu_grows_by_what_the_process_computes() -> None:
-    before = cpu_seconds_of(os.getpid())
-    target = os.times().user + 0.05
-    while os.times().user < target:
-        pass
-    assert 0.04 <= cpu_seconds_of(os.getpid()) - before < 1
-
-
-def test_local_cpu_reads_past_a_command_name_with_parentheses(tmp_path: Path) -> None:
-    program = tmp_path / "a) 1 (b"
-    program.symlink_to(sys.executable)
-    with subprocess.Popen([program, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        assert 0 <= cpu_seconds_of(process.pid) < 10
-
-
 def test_a_digit_is_the_same_in_both_protocols() -> None:
     digit = Digit(pixels=[0.5] * 64, label=3)
     message = digit.message()
@@ -120,16 +100,6 @@ def test_a_row_has_a_cell_for_every_column_with_and_without_sidecars() -> None:
     rows = [table_row(Measurement("case", "rest", 32, LOAD, cpu)) for cpu in (plain, meshed)]
     assert rows[0] == "| case | rest | 32 | 1234 | 0.81 | 2.50 | 10 | 101 | - | 403 | - | 72 |"
     assert {line.count("|") for line in [*table_head().splitlines(), *rows]} == {13}
-
-
-def test_a_missing_program_is_named_with_the_remedy() -> None:
-    with pytest.raises(BenchError, match="no-such-program is not there; run `make venv tools`"):
-        run("no-such-program")
-
-
-def test_a_failed_command_tells_what_it_said() -> None:
-    with pytest.raises(BenchError, match="the reason"):
-        run(sys.executable, "-c", "import sys; sys.exit('the reason')")
 
 
 def test_one_and_32_clients_are_measured_unless_told_otherwise() -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,17 +14,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.first_light.command import BenchError
-from bench.rivals import h2load, page, plan, processes, wire
+from bench.command import BenchError
+from bench.rivals import h2load, page, plan, wire
 from bench.rivals.h2load import Aim, Load
 from bench.rivals.measure import Failure, Measurement
 from bench.rivals.paced import Paced, rates
-from bench.rivals.peers import foreign
-from bench.rivals.peers.base import ONE, TWO, Variant
+from bench.rivals.peers import foreign, polyglot
+from bench.rivals.peers.base import ONE, TWO, Peer, Variant
 from bench.rivals.results import Results
 from bench.rivals.run import arguments, chosen_peers, planned
 from bench.rivals.statistics import Key, best, cells
-from bench.rivals.targets import FIVE, verdicts
+from bench.rivals.targets import FIVE, HELD, MISSED, NO_TARGET, NOT_JUDGED, verdicts
 from bench.rivals.wire import GRPC, REST, STREAM
 from bench.rivals.workloads import LARGE, WrongAnswerError, identity
 
@@ -35,6 +34,7 @@ requests: 4 total, 8 started, 4 done, 3 succeeded, 1 failed, 0 errored, 0 timeou
 status codes: 3 2xx, 0 3xx, 0 4xx, 1 5xx
 traffic: 2.01KB (2060) total, 300B (300) headers (space savings 0.00%), 300B (300) data
 """
+WITHOUT_PYTRITON = "REST calls/s against Triton with a Python model, without PyTriton"
 LOG = "1000000\t200\t4000\n1000000\t200\t1000\n1500000\t503\t9000\n2000000\t200\t2000\n"
 
 
@@ -51,7 +51,7 @@ def measured(
 def everybody() -> list[Measurement]:
     """Return a run in which every target holds, each by a little."""
     five = {peer: 1000.0 + at for at, peer in enumerate(FIVE)}
-    rates = {**five, "triton": 2000, "fastapi": 4000, "unbatched": 2000, "polyglot": 6100}
+    rates = {**five, "pytriton": 2000, "triton": 9000, "fastapi": 4000, "unbatched": 2000, "polyglot": 6100}
     found = [measured(peer, rate, p50=10) for peer, rate in rates.items() if peer != "polyglot"]
     found.append(measured("polyglot", 6100, p50=4.9))
     found += [measured(peer, 100, p50=1, clients=1) for peer in FIVE]
@@ -62,10 +62,10 @@ def everybody() -> list[Measurement]:
     return found
 
 
-def judged(measurements: list[Measurement]) -> dict[str, bool | None]:
-    """Return the verdicts by the beginnings of the targets' texts."""
+def judged(measurements: list[Measurement]) -> dict[str, str]:
+    """Return the verdicts' words by the targets' texts."""
     found = cells(measurements)
-    return {verdict.target: verdict.held for verdict in verdicts(best(found), found)}
+    return {verdict.target: verdict.word for verdict in verdicts(best(found), found)}
 
 
 def results(measurements: list[Measurement], failures: list[Failure]) -> Results:
@@ -148,25 +148,10 @@ def test_a_wrong_answer_is_refused(outputs: Mapping[str, Any]) -> None:
         identity(16).answered(outputs)
 
 
-def test_cpu_of_a_tree_counts_children_that_came_and_forgets_those_that_went() -> None:
-    assert processes.cpu_between({1: 1.0, 2: 5.0}, {1: 1.5, 3: 0.25}) == 0.75
-
-
-def test_a_program_ends_with_all_its_children(tmp_path: Path) -> None:
-    child = "import os, time; os.setsid(); time.sleep(60)"
-    script = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child!r}]); time.sleep(60)"
-    with processes.program([sys.executable, "-c", script], tmp_path / "log", {}) as server:
-        deadline = time.monotonic() + 20
-        while len(processes.tree(server.popen.pid)) < 2:
-            assert time.monotonic() < deadline, "the child was not seen"
-            time.sleep(0.05)
-        family = processes.tree(server.popen.pid)
-        assert processes.memory(server.popen.pid).proportional > 2**20
-        assert sum(processes.cpu_seconds(server.popen.pid).values()) > 0
-    time.sleep(0.1)
-    left = [pid for pid in family if Path(f"/proc/{pid}").exists()]
-    states = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in left]
-    assert set(states) <= {"Z"}, "only what the system has still to reap may be left"
+def test_the_table_has_what_the_load_generator_took() -> None:
+    (one,) = [replace(each, load=replace(each.load, own_cpu=31.4)) for each in [measured("mlserver", 1)]]
+    assert "| 100 | 31 | 1 | 0 |" in page.table(results([one], []))
+    assert "| 100 | - | 1 | 0 |" in page.table(results([measured("mlserver", 1)], []))
 
 
 def test_a_cell_is_the_median_of_its_rounds() -> None:
@@ -183,14 +168,37 @@ def test_the_best_configuration_is_by_throughput_and_for_one_client_by_latency()
 
 
 def test_all_targets_hold_in_a_run_that_holds_them() -> None:
-    assert set(judged(everybody()).values()) == {True}
+    assert list(judged(everybody()).values()).count(HELD) == 9
+
+
+def test_triton_without_pytriton_is_compared_and_not_judged() -> None:
+    assert [target for target, word in judged(everybody()).items() if word != HELD] == [WITHOUT_PYTRITON]
+    found = cells(everybody())
+    (line,) = [verdict for verdict in verdicts(best(found), found) if verdict.target == WITHOUT_PYTRITON]
+    assert (line.bound, line.word) == ("-", NO_TARGET)
+    assert line.found == "0.68: polyglot (1 worker) against triton (1 worker)"
+
+
+def test_a_server_counts_at_the_better_of_its_configurations_with_one_worker() -> None:
+    slower = [replace(each, cpu={"server": 200}) if each.peer == "server" else each for each in everybody()]
+    slower = [
+        replace(each, load=replace(each.load, per_second=300)) if each.peer == "server" else each for each in slower
+    ]
+    assert {word for word in judged(slower).values() if word != NO_TARGET} == {HELD, MISSED}
+    at: dict[str, Any] = {"variant": "1 worker, batching"}
+    batched = [
+        measured("server", 500, cpu=100, protocol=protocol, clients=clients, **at)
+        for protocol, clients in ((GRPC, 32), (STREAM, 8))
+    ]
+    large = measured("server", 500, protocol=GRPC, workload=LARGE, **at)
+    assert MISSED not in judged([*slower, *batched, large]).values()
 
 
 @pytest.mark.parametrize(
     ("peer", "change", "missed"),
     [
         ("ray", {"per_second": 1100}, "best of the five"),
-        ("triton", {"per_second": 2100}, "Triton"),
+        ("pytriton", {"per_second": 2100}, "(PyTriton)"),
         ("fastapi", {"per_second": 4500}, "FastAPI"),
         ("unbatched", {"per_second": 2100}, "unbatched"),
         ("bentoml", {"p99": 20}, "REST p99"),
@@ -202,21 +210,21 @@ def test_all_targets_hold_in_a_run_that_holds_them() -> None:
 def test_a_target_is_missed_by_the_one_rival_that_is_better(peer: str, change: dict[str, Any], missed: str) -> None:
     better = [replace(each, load=replace(each.load, **change)) if each.peer == peer else each for each in everybody()]
     (target,) = [target for target in judged(better) if missed in target]
-    assert judged(better)[target] is False
+    assert judged(better)[target] == MISSED
 
 
 def test_cpu_per_call_decides_what_a_core_does() -> None:
     slower = [replace(each, cpu={"server": 112}) if each.peer == "server" else each for each in everybody()]
-    assert [target for target, held in judged(slower).items() if not held] == [
+    assert [target for target, word in judged(slower).items() if word == MISSED] == [
         "gRPC straight to the server, calls per CPU second, against grpc.aio by hand"
     ]
 
 
-@pytest.mark.parametrize("peer", [*FIVE, "polyglot", "triton", "fastapi", "unbatched"])
+@pytest.mark.parametrize("peer", [*FIVE, "polyglot", "pytriton", "fastapi", "unbatched"])
 def test_nothing_is_judged_against_a_server_that_was_not_measured(peer: str) -> None:
     without = judged([each for each in everybody() if each.peer != peer])
-    assert None in without.values()
-    assert False not in without.values()
+    assert NOT_JUDGED in without.values()
+    assert MISSED not in without.values()
 
 
 def test_the_table_says_what_failed_and_why() -> None:
@@ -225,7 +233,7 @@ def test_the_table_says_what_failed_and_why() -> None:
     assert "| MLSERVER | 1 worker | 32 | 1234 |" in text
     assert text.count("| kserve | 2 workers | identity | did not start | server ended |") == 1
     assert "| KSERVE | **failed**, see below |" in text
-    assert text.count("not judged") == 9
+    assert text.count("not judged") == 10
 
 
 def test_the_rates_are_half_of_the_weakest_and_half_of_ours() -> None:
@@ -251,12 +259,27 @@ def test_a_quick_run_takes_each_number_of_workers_once_with_batching_where_there
     for peer in foreign.PEERS:
         workers = [variant.workers for variant in plan.quick_variants(peer)]
         assert sorted(workers) == [1, 2], peer.name
+    (server,) = chosen_peers(polyglot.rows(Path("gateway"), "1"), ["server"])
+    assert [variant.batching for variant in plan.quick_variants(server)] == [False, True]
     litserve = chosen_peers(foreign.PEERS, ["litserve"])
     assert plan.quick_variants(litserve[0]) == [Variant(1, batching=True), Variant(2, batching=True)]
 
 
-def test_a_quick_run_is_estimated_to_end_within_six_minutes() -> None:
-    assert 60 < plan.quick().seconds(foreign.PEERS) < 5 * 60
+def test_a_quick_run_of_all_servers_is_estimated_to_end_within_ten_minutes() -> None:
+    ours = polyglot.rows(Path("gateway"), "1")
+    assert 300 < plan.quick().seconds([*ours, *foreign.PEERS]) < 600
+
+
+def test_a_quick_run_measures_all_that_the_targets_need() -> None:
+    peers: list[Peer] = [*polyglot.rows(Path("gateway"), "1"), *foreign.PEERS]
+    chosen = plan.quick()
+    found = []
+    for _, workload, peer, variant in chosen.turns(peers):
+        for protocol in set(chosen.workloads[workload]) & set(peer.protocols):
+            for clients in chosen.workloads[workload][protocol]:
+                cell: dict[str, Any] = {"workload": workload, "protocol": protocol, "clients": clients}
+                found.append(measured(peer.name, 100, variant=variant.title, workers=variant.workers, **cell))
+    assert NOT_JUDGED not in judged(found).values()
 
 
 def test_turns_interleave_the_servers() -> None:

@@ -40,7 +40,7 @@ class Triton:
         # built for, it does not fail: it corrupts tensors.
         return {
             "PATH": f"{self.environment.python.parent}{os.pathsep}{os.environ['PATH']}",
-            "LD_LIBRARY_PATH": _library_folder(),
+            "LD_LIBRARY_PATH": python_library_folder(),
         }
 
 
@@ -55,8 +55,11 @@ def _server(packages: Path) -> Path:
     return packages / "pytriton" / "tritonserver"
 
 
-def _library_folder() -> str:
-    """Return where the shared libpython is that Triton's stub is linked to."""
+def python_library_folder() -> str:
+    """Return where the shared libpython is that Triton's stub is linked to.
+
+    Raises FileNotFoundError when this Python has none.
+    """
     folder, library = sysconfig.get_config_vars("LIBDIR", "INSTSONAME")
     if not Path(folder, library).exists() or ".so" not in library:
         raise FileNotFoundError(

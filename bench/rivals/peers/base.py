@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from bench.rivals.processes import Program
+from bench.processes import Program
 from bench.rivals.wire import Wire
 from bench.rivals.workloads import Workload
 
@@ -93,10 +92,3 @@ class Peer(Protocol):
 
     def launch(self, variant: Variant, workload: Workload, folder: Path) -> AbstractContextManager[Running]:
         """Run it for the length of a block; it need not be ready when the block begins."""
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports of 127.0.0.1 that nobody listens on now."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [one.getsockname()[1] for one in sockets]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from bench.processes import free_ports, program
 from bench.rivals.peers.base import (
     BATCH,
     ONE,
@@ -21,13 +22,11 @@ from bench.rivals.peers.base import (
     Endpoint,
     Running,
     Variant,
-    free_ports,
 )
-from bench.rivals.processes import program
 from bench.rivals.wire import OIP_BINARY, OIP_GRPC, OIP_JSON, OIP_STREAM, Wire, own_json
 from bench.rivals.workloads import Workload
 from polyglot_platform.environments import Environment, environment
-from polyglot_platform.triton import Triton
+from polyglot_platform.triton import Triton, python_library_folder
 
 SERVERS = Path(__file__).parents[1] / "servers"
 
@@ -98,6 +97,7 @@ class PipPeer:
             "RIVAL_FILE": str(workload.file or ""),
             "RIVAL_PORT": str(rest),
             "RIVAL_GRPC_PORT": str(grpc),
+            "RIVAL_METRICS_PORT": str(metrics),
             "RIVAL_WORKERS": str(variant.workers),
             "RIVAL_BATCH": str(BATCH if variant.batching else 1),
             "RIVAL_THREADS": str(variant.threads),
@@ -208,11 +208,23 @@ PEERS = (
         rest=(own_json("input", "output"),),
     ),
     PipPeer(
-        "triton",
-        "Triton, Python model",
+        "pytriton",
+        "PyTriton",
         "nvidia-pytriton",
-        "NVIDIA's `tritonserver` of PyTriton's wheel, 1 or 2 instances of the Python backend, dynamic batching up to 32"
-        " without delay, or none",
+        "Triton with a function of Python, as PyTriton's guide has it: `@batch`, `max_batch_size` 64, `DynamicBatcher`"
+        " without delay, `strict` off, 1 or 2 instances",
+        (ONE_BATCHED, TWO_BATCHED),
+        _server("pytriton_server.py"),
+        rest=(OIP_JSON, OIP_BINARY),
+        grpc=(OIP_GRPC,),
+        variables=lambda _: {"LD_LIBRARY_PATH": python_library_folder()},
+    ),
+    PipPeer(
+        "triton",
+        "Triton without PyTriton",
+        "nvidia-pytriton",
+        "the `tritonserver` of PyTriton's wheel alone, the model in its own Python backend: 1 or 2 instances, dynamic"
+        " batching up to 32 without delay, or none",
         (ONE, ONE_BATCHED, TWO_BATCHED),
         _triton,
         rest=(OIP_JSON, OIP_BINARY),

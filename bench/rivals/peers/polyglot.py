@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
-from bench.rivals.peers.base import BATCH, ONE, QUIET, TWO, Endpoint, Running, Variant, free_ports
-from bench.rivals.processes import program
+from bench.processes import free_ports, program
+from bench.rivals.peers.base import BATCH, ONE, ONE_BATCHED, QUIET, TWO, Endpoint, Running, Variant
 from bench.rivals.wire import BINARY, GRPC, OIP_BINARY, OIP_GRPC, OIP_JSON, OIP_STREAM, REST, STREAM
 from bench.rivals.workloads import ROOT, Workload
 
@@ -72,7 +72,8 @@ class Polyglot:
         if self.sockets:
             sockets = [str(folder / f"{number}.sock") for number in range(variant.workers)]
             addresses, backend = [f"unix:{path}" for path in sockets], {"sockets": sockets}
-        batching = {"batching": {"maxSize": BATCH, "maxDelay": "0ms"}} if self.batching else {}
+        batched = self.batching or variant.batching
+        batching = {"batching": {"maxSize": BATCH, "maxDelay": "0ms"}} if batched else {}
         inference = {
             "models": [{"name": workload.model, **_source(workload, folder), **batching}],
             "grpc": {"listen": addresses},
@@ -103,13 +104,18 @@ class Polyglot:
 
 
 def peers(folder: Path, version: str) -> tuple[Polyglot, ...]:
-    """Build the gateway and return our rows of the comparison."""
+    """Build the gateway into a folder and return our rows of the comparison."""
     gateway = folder / "gateway"
     subprocess.run(
         ["go", "build", "-C", ROOT / "services/go-gateway", "-o", gateway, "./cmd/gateway"],
         env={**os.environ, "CGO_ENABLED": "0"},
         check=True,
     )
+    return rows(gateway, version)
+
+
+def rows(gateway: Path, version: str) -> tuple[Polyglot, ...]:
+    """Return our rows of the comparison with a built gateway."""
     shipped = "models off the loop, metrics on, 1 % of traces sent to a collector on this machine"
     return (
         Polyglot(
@@ -150,9 +156,9 @@ def peers(folder: Path, version: str) -> tuple[Polyglot, ...]:
         Polyglot(
             "server",
             "Polyglot's server alone",
-            f"gRPC straight to one worker, no gateway, no `batching`; {shipped}",
+            f"gRPC straight to one worker, no gateway, with and without `batching`; {shipped}",
             version,
-            variants=(ONE,),
+            variants=(ONE, ONE_BATCHED),
         ),
     )
 

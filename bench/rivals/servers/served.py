@@ -15,6 +15,7 @@ NAME = os.environ["RIVAL_MODEL"]
 FILE = os.environ.get("RIVAL_FILE", "")
 PORT = int(os.environ["RIVAL_PORT"])
 GRPC_PORT = int(os.environ["RIVAL_GRPC_PORT"])
+METRICS_PORT = int(os.environ["RIVAL_METRICS_PORT"])
 WORKERS = int(os.environ["RIVAL_WORKERS"])
 #: Rows that a server may stack; 1 turns its batching off.
 BATCH = int(os.environ["RIVAL_BATCH"])

@@ -1,12 +1,16 @@
-"""Processes of a server under test: started in a session of their own, so that none is left, and read from /proc."""
+"""Processes of a server under test: started in a session of their own, so that none is left, and read from /proc.
+
+Each carries a mark, so that a later run finds what a run that was killed could not end.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
+import socket
 import subprocess
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +18,9 @@ from pathlib import Path
 TICKS = os.sysconf("SC_CLK_TCK")
 STOP_SECONDS = 15
 LOG_TAIL = 1500
+COMMAND_LENGTH = 100
+#: The variable that holds the run by which a program was started, also in its children: `PID@START`.
+MARK = "POLYGLOT_BENCH_RUN"
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,7 @@ def program(command: Sequence[str | Path], log: Path, environment: Mapping[str, 
             list(command),
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **environment},
+            env={**os.environ, **environment, MARK: _named(os.getpid())},
             cwd=log.parent,
             start_new_session=True,
         ) as popen,
@@ -65,6 +72,39 @@ def _end(group: int, family: Mapping[int, float]) -> None:
         with contextlib.suppress(ProcessLookupError, FileNotFoundError):
             if _started_at(pid) == started:
                 os.kill(pid, signal.SIGKILL)
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of 127.0.0.1 that nobody listens on now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [one.getsockname()[1] for one in sockets]
+
+
+def strays() -> dict[int, str]:
+    """Return the command lines, by pid, of all programs of runs that are over."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        # Another user's processes can't be read, and any may have ended meanwhile.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            variables = (folder / "environ").read_bytes().split(b"\0")
+            run = next((each for each in variables if each.startswith(MARK.encode() + b"=")), None)
+            if run and not _alive(run.decode().partition("=")[2]):
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                found[int(folder.name)] = command.strip()[:COMMAND_LENGTH]
+    return found
+
+
+def _named(pid: int) -> str:
+    return f"{pid}@{_started_at(pid):.0f}"
+
+
+def _alive(run: str) -> bool:
+    """Whether a run lives: pids are used again, so its start time counts, too."""
+    try:
+        return _named(int(run.partition("@")[0])) == run
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def tree(root: int) -> dict[int, float]:
@@ -93,6 +133,12 @@ def cpu_seconds(root: int) -> dict[int, float]:
 def cpu_between(before: Mapping[int, float], after: Mapping[int, float]) -> float:
     """Return the CPU seconds that a tree took; processes that came in between count whole."""
     return sum(used - before.get(pid, 0.0) for pid, used in after.items())
+
+
+def ended_children_cpu_seconds() -> float:
+    """Return user and system time of all children of this process that have ended, to the microsecond."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @dataclass(frozen=True)
@@ -127,8 +173,3 @@ def _stat(pid: int) -> list[str]:
 def load_average() -> float:
     """Return how many processes ran or waited for a CPU, on average over the last minute."""
     return os.getloadavg()[0]
-
-
-def settle(seconds: float) -> None:
-    """Let caches, connections and freed memory of what was stopped come to rest."""
-    time.sleep(seconds)
