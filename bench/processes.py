@@ -18,7 +18,7 @@ from pathlib import Path
 TICKS = os.sysconf("SC_CLK_TCK")
 STOP_SECONDS = 15
 LOG_TAIL = 1500
-COMMAND_LENGTH = 100
+COMMAND_LENGTH = 200
 #: The variable that holds the run by which a program was started, also in its children: `PID@START`.
 MARK = "POLYGLOT_BENCH_RUN"
 
