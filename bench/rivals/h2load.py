@@ -23,6 +23,10 @@ _REQUESTS = re.compile(r"^requests: \d+ total, \d+ started, (\d+) done, (\d+) su
 _TRAFFIC = re.compile(r"^traffic: .*\((\d+)\) data$", re.MULTILINE)
 
 
+class NobodyAnsweredError(BenchError):
+    """No call was answered in the time that there was."""
+
+
 @dataclass(frozen=True)
 class Aim:
     """What is sent where, `127.0.0.1:PORT` or `unix:PATH` and nowhere else, and how long a right answer is."""
@@ -70,8 +74,10 @@ def send(aim: Aim, clients: int, seconds: float, folder: Path) -> Load:
 
     Raises
     ------
+    NobodyAnsweredError
+        No call was answered.
     BenchError
-        h2load failed, or no call was answered.
+        h2load failed.
     """
     # While h2load runs, no other child of this process ends.
     before = ended_children_cpu_seconds()
@@ -87,8 +93,10 @@ def parse(printed: str, log: str, answer_bytes: int) -> Load:
 
     Raises
     ------
-    BenchError
+    NobodyAnsweredError
         No call was answered.
+    BenchError
+        h2load printed something else.
     """
     counts, traffic = _REQUESTS.search(printed), _TRAFFIC.search(printed)
     if not counts or not traffic:
@@ -106,7 +114,7 @@ def parse(printed: str, log: str, answer_bytes: int) -> Load:
         else:
             refused += 1
     if not answered:
-        raise BenchError(f"no call was answered with 200; {refused} were with something else:\n{printed}")
+        raise NobodyAnsweredError(f"no call was answered with 200; {refused} were with something else:\n{printed}")
     empty = 0
     if answer_bytes:
         empty = max(0, len(answered) - round(int(traffic.group(1)) / answer_bytes))
@@ -134,13 +142,11 @@ def _run(aim: Aim, clients: int, seconds: float, folder: Path) -> tuple[str, str
     log.write_text("")
     command = _command(aim.request, aim.address, clients)
     command += [f"--duration={round(seconds * 1000)}ms", f"--data={body}", f"--log-file={log}"]
-    done = subprocess.run(
-        [*command, f"http://{_host(aim.address)}{aim.request.path}"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=seconds + GRACE_SECONDS,
-    )
+    command.append(f"http://{_host(aim.address)}{aim.request.path}")
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds + GRACE_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise BenchError(f"h2load did not end {GRACE_SECONDS} s after its time") from error
     if done.returncode:
         raise BenchError(f"h2load: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout, log.read_text()

@@ -11,7 +11,7 @@ from bench import processes
 from bench.command import BenchError
 from bench.rivals import h2load
 from bench.rivals.client import CallError, verified
-from bench.rivals.h2load import Aim, Load
+from bench.rivals.h2load import Aim, Load, NobodyAnsweredError
 from bench.rivals.peers.base import Peer, Running, Variant
 from bench.rivals.wire import Request
 from bench.rivals.workloads import Workload, WrongAnswerError
@@ -19,6 +19,8 @@ from bench.rivals.workloads import Workload, WrongAnswerError
 START_SECONDS = 90
 #: A server is at rest when it takes less than this share of one CPU; it is waited for at most so long.
 REST_SHARE, REST_SECONDS = 0.15, 8.0
+#: How much longer a server is measured, once, that has answered nobody in the planned time.
+PATIENCE = 5
 
 
 @dataclass(frozen=True)
@@ -88,16 +90,21 @@ def measure(
         for endpoint, request in calls:
             try:
                 aim = Aim(request, endpoint.address, verified(request, endpoint.address, workload))
-                for clients in wanted[request.protocol]:
-                    load, cpu = _loaded(running, aim, clients, timing, folder)
-                    memory = [processes.memory(program.popen.pid) for program in running.programs.values()]
-                    yield Measurement(
-                        peer.name, variant.title, variant.workers, workload.name, request.protocol, clients, number,
-                        load, request.messages, cpu,
-                        sum(each.resident for each in memory), sum(each.proportional for each in memory),
-                    )  # fmt: skip
-            except (BenchError, CallError, WrongAnswerError) as error:
+            except (CallError, WrongAnswerError) as error:
                 yield failure(request.protocol, error)
+                continue
+            for clients in wanted[request.protocol]:
+                try:
+                    load, cpu = _loaded(running, aim, clients, timing, folder)
+                except BenchError as error:
+                    yield failure(request.protocol, f"{clients} clients: {error}")
+                    continue
+                memory = [processes.memory(program.popen.pid) for program in running.programs.values()]
+                yield Measurement(
+                    peer.name, variant.title, variant.workers, workload.name, request.protocol, clients, number,
+                    load, request.messages, cpu,
+                    sum(each.resident for each in memory), sum(each.proportional for each in memory),
+                )  # fmt: skip
 
 
 def wait_until_right(running: Running, request: Request, address: str, workload: Workload) -> None:
@@ -124,11 +131,18 @@ def wait_until_right(running: Running, request: Request, address: str, workload:
 
 
 def _loaded(running: Running, aim: Aim, clients: int, timing: Timing, folder: Path) -> tuple[Load, dict[str, float]]:
-    """Warm up, then measure, once what was sent before is done."""
+    """Warm up, then measure, once what was sent before is done; a server that answers nobody gets more time, once."""
     h2load.warm_up(aim, clients, timing.warm_up, folder)
+    try:
+        return _measured(running, aim, clients, timing.seconds, folder)
+    except NobodyAnsweredError:
+        return _measured(running, aim, clients, PATIENCE * timing.seconds, folder)
+
+
+def _measured(running: Running, aim: Aim, clients: int, seconds: float, folder: Path) -> tuple[Load, dict[str, float]]:
     _rest(running)
     before = _cpu(running)
-    load = h2load.send(aim, clients, timing.seconds, folder)
+    load = h2load.send(aim, clients, seconds, folder)
     # What h2load left unanswered at its end is work that the answered calls didn't need: it is not waited for here.
     after = _cpu(running)
     calls = load.requests + load.errors

@@ -165,7 +165,7 @@ def _failure_lines(results: Results) -> Iterator[str]:
     yield "| server | configuration | workload | protocol | why |"
     yield "|---|---|---|---|---|"
     # The same failure in another round tells nothing new.
-    rows = {(each.peer, each.variant, each.workload, each.protocol): each for each in results.failures}
+    rows = {(each.peer, each.variant, each.workload, each.protocol, each.why): each for each in results.failures}
     for each in rows.values():
         why = each.why.replace("|", "\\|")[:200]
         yield f"| {each.peer} | {each.variant} | {each.workload} | {each.protocol or 'did not start'} | {why} |"

@@ -16,7 +16,7 @@ import pytest
 
 from bench.command import BenchError
 from bench.rivals import h2load, page, plan, wire
-from bench.rivals.h2load import Aim, Load
+from bench.rivals.h2load import Aim, Load, NobodyAnsweredError
 from bench.rivals.measure import Failure, Measurement
 from bench.rivals.paced import Paced, rates
 from bench.rivals.peers import foreign, polyglot
@@ -93,11 +93,17 @@ def test_h2load_counts_grpc_answers_without_a_body_as_errors() -> None:
 
 
 @pytest.mark.parametrize(
-    ("printed", "log", "complaint"),
-    [("nothing", LOG, "no summary"), (PRINTED, "", "no call was answered"), (PRINTED, "1\t-1\t5\n", "1 were")],
+    ("printed", "log", "error", "complaint"),
+    [
+        ("nothing", LOG, BenchError, "no summary"),
+        (PRINTED, "", NobodyAnsweredError, "no call was answered"),
+        (PRINTED, "1\t-1\t5\n", NobodyAnsweredError, "1 were"),
+    ],
 )
-def test_h2load_without_an_answer_is_no_measurement(printed: str, log: str, complaint: str) -> None:
-    with pytest.raises(BenchError, match=complaint):
+def test_h2load_without_an_answer_is_no_measurement(
+    printed: str, log: str, error: type[BenchError], complaint: str
+) -> None:
+    with pytest.raises(error, match=complaint):
         h2load.parse(printed, log, answer_bytes=0)
 
 
@@ -229,7 +235,9 @@ def test_nothing_is_judged_against_a_server_that_was_not_measured(peer: str) -> 
 
 def test_the_table_says_what_failed_and_why() -> None:
     failure = Failure("kserve", "2 workers", "identity", "", "server ended")
-    text = page.table(results([measured("mlserver", 1234)], [failure, failure]))
+    slow = [replace(failure, protocol=REST, why=f"{clients} clients: nobody") for clients in (32, 128)]
+    text = page.table(results([measured("mlserver", 1234)], [failure, failure, *slow]))
+    assert text.count(f"| kserve | 2 workers | identity | {REST} |") == 2
     assert "| MLSERVER | 1 worker | 32 | 1234 |" in text
     assert text.count("| kserve | 2 workers | identity | did not start | server ended |") == 1
     assert "| KSERVE | **failed**, see below |" in text

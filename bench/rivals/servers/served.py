@@ -59,6 +59,10 @@ class Onnx:
         self.outputs = tuple(_declared(tensor) for tensor in self._session.get_outputs())
         self._names = [tensor.name for tensor in self.outputs]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Load the model anew where it is sent to another process, as KServe does with its workers."""
+        return type(self), ()
+
     def __call__(self, arrays: Arrays) -> Arrays:
         """Run the model."""
         return dict(zip(self._names, self._session.run(self._names, arrays), strict=True))
