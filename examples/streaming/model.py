@@ -51,8 +51,8 @@ class Model:
     async def stream(self, inputs: dict[str, Array], request: Request) -> AsyncIterator[dict[str, Array]]:
         """The story word by word: the next is chosen when the caller has taken the last one.
 
-        An async generator runs on the server's event loop: right for quick steps, and for those that await something.
-        A step that computes for long belongs into a plain `def stream`, which the server runs on a thread.
+        An async generator runs on an event loop of the model's, beside others: right for steps that await something.
+        Steps that compute belong into a plain `def stream`, which the server runs on a thread, in turn with calls.
         """
         for word in self.words(inputs, request):
             yield answer(word)

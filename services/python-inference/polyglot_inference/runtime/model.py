@@ -28,7 +28,7 @@ class Request:
 NO_REQUEST: Final = Request()
 
 Steps = Generator[Mapping[str, Array], None, None] | AsyncGenerator[Mapping[str, Array], None]
-"""The answers to one request: a plain generator runs on the model's threads, an async one on the event loop."""
+"""The answers to one request: a plain generator runs on the model's threads, an async one runs where it likes."""
 
 
 class Stream(Protocol):

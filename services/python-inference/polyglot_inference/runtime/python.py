@@ -1,9 +1,10 @@
 """Models written as a Python class; `author.py` says what such a class has.
 
 Arrays come in read-only; BYTES are object arrays of bytes. `predict` and the steps of a plain generator `stream` are
-called by one thread at a time. An async generator `stream` runs on the server's event loop, beside others.
+called by one thread at a time. The async generators of `stream` run beside each other on an event loop of the model's.
 """
 
+import asyncio
 import contextlib
 import functools
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
@@ -15,6 +16,7 @@ from numpy.ma import MaskedArray
 
 from polyglot_inference.errors import InferenceError, ModelFailedError, UnsupportedError
 from polyglot_inference.runtime.author import Authored, Method, Progress
+from polyglot_inference.runtime.author_loop import AuthorLoop
 from polyglot_inference.runtime.model import NO_REQUEST, Request, Steps, Stream
 from polyglot_inference.tensors import BYTES, Array, TensorSpec
 
@@ -37,6 +39,7 @@ class PythonModel:
         self.stream: Stream | None = functools.partial(self._stream, authored.stream) if authored.stream else None
         self._name = name
         self._authored = authored
+        self._loop = AuthorLoop(f"model-{name}_loop")
 
     @classmethod
     def load(cls, name: str, folder: Path, progress: Progress = _untold) -> "PythonModel":
@@ -83,7 +86,9 @@ class PythonModel:
     def _stream(self, stream: Method, inputs: Mapping[str, Array], outputs: Sequence[str], request: Request) -> Steps:
         """The answers of the author's `stream`, held to the declared outputs; errors are those of `predict`."""
         steps = stream(dict(inputs), request)
-        return self._async_steps(steps, outputs) if isinstance(steps, AsyncGenerator) else self._steps(steps, outputs)
+        if isinstance(steps, AsyncGenerator):
+            return self._loop.pull(self._async_steps(steps, outputs))
+        return self._steps(steps, outputs)
 
     async def _async_steps(
         self, steps: AsyncGenerator[object, None], outputs: Sequence[str]
@@ -92,9 +97,11 @@ class PythonModel:
             async with contextlib.aclosing(steps):
                 async for answer in steps:
                     yield self._checked(answer, outputs)
-        except InferenceError:
+        except (InferenceError, GeneratorExit):
             raise
-        except Exception as error:
+        except BaseException as error:  # SystemExit would end the loop, and a caller not wait for what is cancelled
+            if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
+                raise
             raise self._failed(error) from error
 
     def _steps(
@@ -109,7 +116,7 @@ class PythonModel:
         except Exception as error:
             raise self._failed(error) from error
 
-    def _failed(self, error: Exception) -> ModelFailedError:
+    def _failed(self, error: BaseException) -> ModelFailedError:
         try:
             text = str(error)
         except Exception:  # noqa: BLE001 - the author's own class of errors may be wrong, too
@@ -138,3 +145,8 @@ class PythonModel:
         else:
             return np.asarray(tensor)  # of a subclass, such as np.matrix, which would not be reshaped as an array is
         raise ModelFailedError(f"model {self._name!r} returned output {spec.name!r} {fault}")
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

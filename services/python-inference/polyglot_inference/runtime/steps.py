@@ -15,7 +15,7 @@ _END: Final = object()
 def pulled(
     steps: Generator[Step, None, None] | AsyncGenerator[Step, None], executor: ModelExecutor, deadline: float | None
 ) -> AsyncGenerator[Step, None]:
-    """The steps of a model: those of an async generator run on the event loop, those of a plain one on its threads.
+    """The steps of a model: an async generator sees to where they run itself, those of a plain one run on its threads.
 
     A step on a thread waits in the model's queue like any call, so that streams and calls take turns. When this is
     closed or cancelled, no further step runs, and the model's generator is closed where its steps ran.
