@@ -31,9 +31,8 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64, deadline time
 	if err := connection.SetReadDeadline(deadline); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		return nil, err
 	}
-	var body bytes.Buffer
-	body.Grow(int(min(max(r.ContentLength, 0), firstBodyBytes)) + bytes.MinRead)
-	if err := decode(&body, coding, http.MaxBytesReader(w, r.Body, limit), limit); err != nil {
+	body, err := read(w, r, coding, limit)
+	if err != nil {
 		if overflow := new(http.MaxBytesError); errors.As(err, &overflow) {
 			linger(w, r)
 		}
@@ -43,7 +42,20 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64, deadline time
 	if err := connection.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		return nil, err
 	}
-	return body.Bytes(), nil
+	return body, nil
+}
+
+// read reads the body as it is meant. Most are short and say how long they are: those need no more than their own bytes.
+func read(w http.ResponseWriter, r *http.Request, coding string, limit int64) ([]byte, error) {
+	if coding == identityCoding && 0 <= r.ContentLength && r.ContentLength <= firstBodyBytes {
+		body := make([]byte, r.ContentLength)
+		_, err := io.ReadFull(r.Body, body)
+		return body, err
+	}
+	var body bytes.Buffer
+	body.Grow(int(min(max(r.ContentLength, 0), firstBodyBytes)) + bytes.MinRead)
+	err := decode(&body, coding, http.MaxBytesReader(w, r.Body, limit), limit)
+	return body.Bytes(), err
 }
 
 // decode reads what is coded into body, and fails with an *http.MaxBytesError as soon as that is more than limit bytes.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -84,14 +85,26 @@ func (s *server) compute(ctx context.Context, request *pb.ModelInferRequest) (*p
 	return backend.Call(ctx, s.Client.ModelInfer, request)
 }
 
+// texts are buffers for the JSON of answers. One that was written whole can be used again; large ones are rare and not kept.
+var texts = sync.Pool{New: func() any { return new([]byte) }}
+
+const longestKeptText = 64 << 10
+
 func answerTensors(w http.ResponseWriter, r *http.Request, response *pb.ModelInferResponse, binary oip.BinaryOutputs) error {
-	text, tensors, err := oip.AppendInferResponse(nil, response, binary)
+	buffer := texts.Get().(*[]byte)
+	text, tensors, err := oip.AppendInferResponse((*buffer)[:0], response, binary)
 	if err != nil {
 		return err
 	}
+	contentType := "application/json"
 	if tensors != nil {
+		contentType = "application/octet-stream"
 		w.Header().Set(oip.BinaryHeader, strconv.Itoa(len(text)))
-		return answerAccepted(w, r, "application/octet-stream", text, tensors...)
 	}
-	return answerAccepted(w, r, "application/json", text)
+	err = answerAccepted(w, r, contentType, text, tensors...)
+	if err == nil && cap(text) <= longestKeptText {
+		*buffer = text
+		texts.Put(buffer)
+	}
+	return err
 }

@@ -59,11 +59,11 @@ func refusalIn(text []byte) []byte {
 	if len(text) > longestRefusal || !bytes.HasPrefix(text, []byte(statusLine)) {
 		return nil
 	}
-	head, _, found := strings.Cut(string(text), plainHeaders)
+	head, _, found := bytes.Cut(text, []byte(plainHeaders))
 	if !found {
 		return nil
 	}
-	number, reason, _ := strings.Cut(strings.TrimPrefix(head, statusLine), " ")
+	number, reason, _ := strings.Cut(strings.TrimPrefix(string(head), statusLine), " ")
 	status, err := strconv.Atoi(number)
 	if err != nil {
 		return nil

@@ -144,7 +144,7 @@ func New(options Options) http.Handler {
 // isClean reports whether a path is in the one form that is ours. The mux redirects others to it with a page of HTML, and
 // so a client with an empty model name, /v2/models//infer, elsewhere.
 func isClean(escaped string) bool {
-	return escaped == "/" || path.Clean("/"+escaped) == strings.TrimSuffix(escaped, "/")
+	return escaped == "/" || strings.HasPrefix(escaped, "/") && path.Clean(escaped) == strings.TrimSuffix(escaped, "/")
 }
 
 // handler puts a handler into the layers that every call passes, outermost first: span, edge, trace id, request id, recovery.

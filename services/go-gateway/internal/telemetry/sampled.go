@@ -2,10 +2,9 @@ package telemetry
 
 import (
 	"context"
-	"maps"
-	"slices"
 
 	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/stats"
@@ -27,12 +26,13 @@ func (h sampledOnly) TagRPC(ctx context.Context, info *stats.RPCTagInfo) context
 	if !unsampled(ctx) {
 		return h.Handler.TagRPC(ctx, info)
 	}
-	outgoing, _ := metadata.FromOutgoingContext(ctx) // a copy
-	if outgoing == nil {
-		outgoing = metadata.MD{}
+	carrier := propagation.MapCarrier{}
+	otel.GetTextMapPropagator().Inject(ctx, carrier)
+	var pairs []string
+	for key, value := range carrier {
+		pairs = append(pairs, key, value)
 	}
-	otel.GetTextMapPropagator().Inject(ctx, carrier(outgoing))
-	return metadata.NewOutgoingContext(ctx, outgoing)
+	return metadata.AppendToOutgoingContext(ctx, pairs...)
 }
 
 func (h sampledOnly) HandleRPC(ctx context.Context, event stats.RPCStats) {
@@ -40,17 +40,3 @@ func (h sampledOnly) HandleRPC(ctx context.Context, event stats.RPCStats) {
 		h.Handler.HandleRPC(ctx, event)
 	}
 }
-
-// carrier is metadata that a trace is written into.
-type carrier metadata.MD
-
-func (c carrier) Get(key string) string {
-	for _, value := range metadata.MD(c).Get(key) {
-		return value
-	}
-	return ""
-}
-
-func (c carrier) Set(key, value string) { metadata.MD(c).Set(key, value) }
-
-func (c carrier) Keys() []string { return slices.Collect(maps.Keys(c)) }
