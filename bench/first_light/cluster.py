@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from bench.command import BenchError, run
@@ -28,21 +28,29 @@ class ClusterService:
 
     def __init__(self, case: str) -> None:
         self.case = case
-        self._node = kubectl("get", "nodes", "-o", "jsonpath={.items[0].metadata.name}")
+        self._nodes = nodes_of(service_pods())
 
     def cpu_seconds(self) -> dict[str, float]:
         """Return the CPU time of each component and its sidecar, read from their cgroups now.
 
         The container runtime is asked, because the kubelet's own metrics are up to 15 s old: older than a measurement.
         """
-        stats = json.loads(run("docker", "exec", self._node, "crictl", "stats", "-o", "json"))
-        return cpu_by_process(stats)
+        return cpu_by_process(
+            container
+            for node in self._nodes
+            for container in json.loads(run("docker", "exec", node, "crictl", "stats", "-o", "json"))["stats"]
+        )
 
 
-def cpu_by_process(stats: Mapping[str, Any]) -> dict[str, float]:
-    """Return CPU seconds by process, from the container runtime's statistics of all containers."""
+def nodes_of(pods: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the nodes that run the pods."""
+    return sorted({pod["spec"]["nodeName"] for pod in pods})
+
+
+def cpu_by_process(containers: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Return CPU seconds by process, from the container runtimes' statistics of all containers."""
     used: dict[str, float] = {}
-    for container in stats["stats"]:
+    for container in containers:
         labels = container["attributes"]["labels"]
         process = process_name(labels["io.kubernetes.pod.name"], labels["io.kubernetes.container.name"])
         ended = "cpu" not in container  # such as istio-init, which prepared the pod's network
@@ -92,12 +100,18 @@ def switch_mesh(mode: str, within: float = 240) -> None:
 
 def pods_in_the_way(mode: str) -> list[str]:
     """Return the service's pods that have a sidecar and should not, or the other way round, or that are ending."""
-    pods = json.loads(kubectl("get", "pods", "-n", NAMESPACE, "-l", "polyglot.dev/service=digits", "-o", "json"))
     return [
         pod["metadata"]["name"]
-        for pod in pods["items"]
+        for pod in service_pods()
         if has_sidecar(pod) != (mode == "Istio") or "deletionTimestamp" in pod["metadata"]
     ]
+
+
+def service_pods() -> list[dict[str, Any]]:
+    """Return the service's pods as they are now."""
+    pods = kubectl("get", "pods", "-n", NAMESPACE, "-l", "polyglot.dev/service=digits", "-o", "json")
+    found: list[dict[str, Any]] = json.loads(pods)["items"]
+    return found
 
 
 def has_sidecar(pod: Mapping[str, Any]) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bench.command import BenchError
-from bench.first_light.cluster import NAMESPACE, cpu_by_process, has_sidecar
+from bench.first_light.cluster import NAMESPACE, cpu_by_process, has_sidecar, nodes_of
 from bench.first_light.measure import Digit, Measurement, cpu_per_request
 from bench.first_light.run import PROCESSES, arguments, table_head, table_row
 
@@ -50,23 +50,26 @@ def test_cpu_per_request_is_refused_without_requests() -> None:
 
 
 def test_cluster_cpu_tells_components_from_their_sidecars_and_leaves_others_out() -> None:
-    stats = {
-        "stats": [
-            container("digits-gateway-5d-x", "gateway", 1_500_000_000),
-            container("digits-gateway-5d-x", "istio-proxy", 2_000_000_000),
-            container("digits-inference-7c-y", "inference", 3_000_000_000),
-            container("digits-inference-7c-z", "inference", 4_000_000_000),
-            container("digits-inference-7c-y", "istio-proxy", 5_000_000_000),
-            container("digits-gateway-5d-x", "gateway", 9_000_000_000, namespace="elsewhere"),
-            container("client", "client", 9_000_000_000),
-        ]
-    }
-    assert cpu_by_process(stats) == {
+    containers = [
+        container("digits-gateway-5d-x", "gateway", 1_500_000_000),
+        container("digits-gateway-5d-x", "istio-proxy", 2_000_000_000),
+        container("digits-inference-7c-y", "inference", 3_000_000_000),
+        container("digits-inference-7c-z", "inference", 4_000_000_000),
+        container("digits-inference-7c-y", "istio-proxy", 5_000_000_000),
+        container("digits-gateway-5d-x", "gateway", 9_000_000_000, namespace="elsewhere"),
+        container("client", "client", 9_000_000_000),
+    ]
+    assert cpu_by_process(containers) == {
         "gateway": 1.5,
         "gateway sidecar": 2.0,
         "inference": 7.0,
         "inference sidecar": 5.0,
     }
+
+
+def test_cluster_cpu_is_read_on_every_node_that_runs_a_pod_of_the_service() -> None:
+    pods = [{"spec": {"nodeName": node}} for node in ("worker2", "worker", "worker2")]
+    assert nodes_of(pods) == ["worker", "worker2"]
 
 
 @pytest.mark.parametrize(
