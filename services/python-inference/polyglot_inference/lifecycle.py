@@ -2,8 +2,7 @@
 
 import asyncio
 import enum
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 
@@ -58,12 +57,14 @@ class Lifecycle:
 
 
 class InFlight:
-    """The calls being served, so that a drain knows when the last one is done. Used on the event loop only."""
+    """The calls being served, each a block with this, so that a drain knows when the last one is done.
+
+    Used on the event loop only.
+    """
 
     def __init__(self) -> None:
         self._count = 0
         self._idle = asyncio.Event()
-        self._idle.set()
 
     @property
     def count(self) -> int:
@@ -73,24 +74,18 @@ class InFlight:
     def track_until_done(self, call: "asyncio.Future[Any]") -> None:
         """Count a call until it is answered, fails or is cancelled."""
         self._count += 1
-        self._idle.clear()
-        call.add_done_callback(self._done)
+        call.add_done_callback(self.__exit__)
 
-    @contextmanager
-    def track(self) -> Iterator[None]:
-        """Count a call for the length of the block."""
+    def __enter__(self) -> None:
         self._count += 1
-        self._idle.clear()
-        try:
-            yield
-        finally:
-            self._done()
 
-    def _done(self, _call: object = None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._count -= 1
         if not self._count:
             self._idle.set()
 
     async def idle(self) -> None:
         """Wait until no call is being served."""
-        await self._idle.wait()
+        while self._count:
+            self._idle.clear()
+            await self._idle.wait()

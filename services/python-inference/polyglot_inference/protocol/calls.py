@@ -23,7 +23,7 @@ from polyglot_inference.errors import (
 from polyglot_inference.protocol.access import Access, Guard
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.telemetry.statistics import ModelStatistics
-from polyglot_inference.telemetry.traces import Tracing, caller_context, current_trace_id, record_status
+from polyglot_inference.telemetry.traces import Tracing, caller_context, current_trace_id, record_call
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 
@@ -40,12 +40,13 @@ Context = grpc.aio.ServicerContext[bytes, bytes]
 class Call:
     """What a method knows of its call beside the request.
 
-    `deadline` is in monotonic seconds, None without one. The method fills in the model's name, version and statistics
-    once it is found.
+    `deadline` is in monotonic seconds, None without one; `size` the request's bytes, nearly all of which is tensors.
+    The method fills in the model's name, version and statistics once it is found.
     """
 
     deadline: float | None
     request_id: str
+    size: int = 0
     model: str = ""
     version: str = ""
     statistics: ModelStatistics | None = None
@@ -105,32 +106,31 @@ class CallEdge:
         async def serve(data: bytes, context: Context) -> bytes:
             started = time.perf_counter()
             metadata = text_metadata(context)
-            call = Call(deadline_of(context), metadata.get("x-request-id", ""))
+            call = Call(deadline_of(context), metadata.get("x-request-id", ""), len(data))
             status, text = grpc.StatusCode.OK, ""
             model = traced_model(self._tracing, parse, data)
-            with self._tracing.server_span(SERVICE.full_name, name, caller_context(metadata), model) as span:
-                try:
-                    if guard:
-                        guard(metadata)
-                    require_size("request", len(data), self._max_message_bytes)
-                    response = await method(parsed(parse, data), call)
-                    return self._serialised(response)
-                except asyncio.CancelledError:
-                    # The caller is gone or its deadline passed. Nobody reads an answer; the call is counted and traced.
-                    expired = call.deadline is not None and time.monotonic() >= call.deadline
-                    status = grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED
-                    raise
-                except Exception as error:  # noqa: BLE001 - the edge: every fault gets a status and a log line
-                    failure = failure_of(error)
-                    status, text = failure.status, failure.message
-                    log_failure(name, call, failure, error)
-                    await abort(context, failure)
-                finally:
-                    record_status(span, status, text)
-                    if call.model:
-                        span.set_attributes({"polyglot.model.name": call.model, "polyglot.model.version": call.version})
-                    if observe:
-                        observe(call, status, time.perf_counter() - started)
+            span = self._tracing.enter_server_span(SERVICE.full_name, name, caller_context(metadata), model)
+            try:
+                if guard:
+                    guard(metadata)
+                require_size("request", len(data), self._max_message_bytes)
+                response = await method(parsed(parse, data), call)
+                return self._serialised(response)
+            except asyncio.CancelledError:
+                # The caller is gone or its deadline passed. Nobody reads an answer; the call is counted and traced.
+                expired = call.deadline is not None and time.monotonic() >= call.deadline
+                status = grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED
+                raise
+            except Exception as error:  # noqa: BLE001 - the edge: every fault gets a status and a log line
+                failure = failure_of(error)
+                status, text = failure.status, failure.message
+                log_failure(name, call, failure, error)
+                await abort(context, failure)
+            finally:
+                record_call(span, status, text, call.model, call.version)
+                span.end()
+                if observe:
+                    observe(call, status, time.perf_counter() - started)
 
         return serve
 

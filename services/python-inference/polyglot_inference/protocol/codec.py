@@ -114,7 +114,7 @@ def _dtype(name: str, datatype: str) -> np.dtype[Any]:
 
 
 def _element_count(name: str, shape: Sequence[int]) -> int:
-    if any(size < 0 for size in shape):
+    if min(shape, default=0) < 0:
         raise InvalidTensorError(
             f"input {name!r}: shape {list(shape)} has a negative dimension; a request states every size"
         )

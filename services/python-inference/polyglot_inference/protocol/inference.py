@@ -7,6 +7,7 @@ not support is refused, never ignored.
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 
@@ -25,11 +26,12 @@ _UNSUPPORTED_TENSOR_PARAMETERS = frozenset({"classification"})
 _ENABLE_END = "triton_enable_empty_final_response"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Inference:
     """A request whose tensors are declared, of the right datatype and an admitted shape; their data is unread."""
 
     request: pb.ModelInferRequest
+    shapes: Mapping[str, tuple[int, ...]]
     outputs: tuple[TensorSpec, ...]
     raw: bool
     rows: int
@@ -37,7 +39,7 @@ class Inference:
     shared_outputs: Mapping[str, SharedTensor] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, request: pb.ModelInferRequest, model: Model, memory: SharedMemory | None = None) -> "Inference":
+    def of(cls, request: pb.ModelInferRequest, model: Model, memory: SharedMemory | None = None) -> Self:
         """Hold a request against the model it names. Cheap, whatever the size of the tensors.
 
         Raises
@@ -47,6 +49,9 @@ class Inference:
         UnsupportedError
             It asks for classification or sequences, or for shared memory where that is off.
         """
+        plain = cls._of_plain(request, model)
+        if plain is not None:
+            return plain
         _refuse_parameters("request", request.parameters, _UNSUPPORTED_REQUEST_PARAMETERS)
         _check_names("input", [tensor.name for tensor in request.inputs], model.inputs)
         _check_inputs(request.inputs, model.inputs)
@@ -55,9 +60,34 @@ class Inference:
         raw = _is_raw(request, shared_inputs)
         # FP16 has no typed form, and one response is raw or typed as a whole.
         raw_answer = raw or any(spec.datatype not in codec.CONTENTS_FIELDS for spec in outputs)
-        rows = _rows(request.inputs, model.inputs)
+        shapes = {tensor.name: tuple(tensor.shape) for tensor in request.inputs}
+        rows = _rows(shapes, model.inputs)
         shared_outputs = shared_tensors("output", request.outputs, memory)
-        return cls(request, outputs, raw_answer, rows, shared_inputs, shared_outputs)
+        return cls(request, shapes, outputs, raw_answer, rows, shared_inputs, shared_outputs)
+
+    @classmethod
+    def _of_plain(cls, request: pb.ModelInferRequest, model: Model) -> Self | None:
+        """The request, if it is as nearly all are: the declared inputs in their order and raw, and no parameters.
+
+        Takes a fifth of the time of the whole check, which has the last word on all others.
+        """
+        inputs, declared = request.inputs, model.inputs
+        if request.parameters or not len(inputs) == len(declared) == len(request.raw_input_contents):
+            return None
+        shapes: dict[str, tuple[int, ...]] = {}
+        for tensor, spec in zip(inputs, declared, strict=True):
+            shape = tuple(tensor.shape)
+            if tensor.name != spec.name or tensor.datatype != spec.datatype or not spec.admits(shape):
+                return None
+            if tensor.parameters or tensor.HasField("contents"):
+                return None
+            shapes[spec.name] = shape
+        requested = request.outputs
+        if requested and any(tensor.parameters for tensor in requested):
+            return None
+        return cls(
+            request, shapes, _requested_outputs(requested, model.outputs), raw=True, rows=_rows(shapes, declared)
+        )
 
     def require_equal_rows(self) -> None:
         """Refuse a request whose inputs differ in their first dimension: its rows could not be told apart in a batch.
@@ -67,11 +97,11 @@ class Inference:
         InvalidTensorError
             They differ.
         """
-        for tensor in self.request.inputs:
-            if tensor.shape[0] != self.rows:
+        for name, shape in self.shapes.items():
+            if shape[0] != self.rows:
                 raise InvalidTensorError(
-                    f"input {tensor.name!r} has {tensor.shape[0]} rows, the first input {self.rows}; the model is"
-                    " batched, so all inputs have the same first dimension"
+                    f"input {name!r} has {shape[0]} rows, the first input {self.rows}; the model is batched, so all"
+                    " inputs have the same first dimension"
                 )
 
     @property
@@ -82,13 +112,7 @@ class Inference:
     @property
     def signature(self) -> Hashable:
         """Equal for requests whose tensors can be stacked along their first dimension, and that want the same."""
-        inputs = tuple((tensor.name, *tensor.shape[1:]) for tensor in self.request.inputs)
-        return inputs, tuple(self.output_names)
-
-    @property
-    def size(self) -> int:
-        """Bytes of the request, nearly all of which is tensors."""
-        return self.request.ByteSize()
+        return tuple([(name, shape[1:]) for name, shape in self.shapes.items()]), tuple(self.output_names)
 
     @property
     def timeout_seconds(self) -> float | None:
@@ -128,7 +152,7 @@ class Inference:
         if self.request.raw_input_contents or self.shared_inputs:
             return self._raw_tensors()
         return {
-            tensor.name: codec.decode_contents(tensor.name, tensor.datatype, tensor.shape, tensor.contents)
+            tensor.name: codec.decode_contents(tensor.name, tensor.datatype, self.shapes[tensor.name], tensor.contents)
             for tensor in inputs
         }
 
@@ -137,7 +161,8 @@ class Inference:
         entries = iter(self.request.raw_input_contents)
         tensors: dict[str, Array] = {}
         for tensor in self.request.inputs:
-            name, datatype, shape = tensor.name, tensor.datatype, tensor.shape
+            name, datatype = tensor.name, tensor.datatype
+            shape = self.shapes[name]
             shared = self.shared_inputs.get(name)
             if shared:
                 tensors[name] = codec.decode_raw(name, datatype, shape, shared.read())
@@ -237,11 +262,11 @@ def _is_raw(request: pb.ModelInferRequest, shared: Mapping[str, SharedTensor]) -
     return True
 
 
-def _rows(inputs: Sequence[pb.ModelInferRequest.InferInputTensor], declared: Sequence[TensorSpec]) -> int:
+def _rows(shapes: Mapping[str, tuple[int, ...]], declared: Sequence[TensorSpec]) -> int:
     """The batch size: the first dimension of the first input, where the model declares it variable."""
     if not declared or not declared[0].shape or declared[0].shape[0] != DYNAMIC:
         return 1
-    return next(tensor.shape[0] for tensor in inputs if tensor.name == declared[0].name)
+    return shapes[declared[0].name][0]
 
 
 def _as_declared(spec: TensorSpec, tensor: Array) -> Array:

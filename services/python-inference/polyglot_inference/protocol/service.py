@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from typing import Final, TypeVar
 
@@ -131,8 +131,9 @@ class InferenceService:
 
     async def model_infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
         """Run a model once."""
-        with self._served(request, call) as served:
-            return await self._infer(served, request, call)
+        served = self._admitted(request, call)
+        with self._in_flight, served.in_flight:
+            return await self._start(served, request, call)
 
     def model_stream_infer(
         self, request: pb.ModelInferRequest, call: Call
@@ -141,8 +142,7 @@ class InferenceService:
         served = self._admitted(request, call)
         if served.model.stream:
             return functools.partial(self._stream, served, served.model.stream, request, call)
-        inference = Inference.of(request, served.model, self._memory)
-        answer = served.start(inference, _queue_deadline(call, inference))
+        answer = self._start(served, request, call)
         self._in_flight.track_until_done(answer)
         served.in_flight.track_until_done(answer)
         return answer
@@ -154,7 +154,7 @@ class InferenceService:
 
         Their end is told to a caller that asked for it, as Triton tells it: by an answer without outputs.
         """
-        with self._in_flight.track(), served.in_flight.track():
+        with self._in_flight, served.in_flight:
             inference = Inference.of(request, served.model, self._memory)
             deadline, queued_at = _queue_deadline(call, inference), time.perf_counter_ns()
             inputs, begun, read = await served.executor.run(functools.partial(_timed, inference.tensors), deadline)
@@ -174,23 +174,19 @@ class InferenceService:
                     streamed.finished()
             return inference.end(VERSION) if inference.wants_end else None
 
-    @contextlib.contextmanager
-    def _served(self, request: pb.ModelInferRequest, call: Call) -> Iterator[ServedModel]:
-        """The model of a request that is in flight for the length of the block."""
-        served = self._admitted(request, call)
-        with self._in_flight.track(), served.in_flight.track():
-            yield served
-
     def _admitted(self, request: pb.ModelInferRequest, call: Call) -> ServedModel:
+        """The model of a request."""
         if self._lifecycle.state is State.DRAINING:
             raise ServerDrainingError(
                 "the server is shutting down; the call was not executed, send it to another replica"
             )
         return self._find(request.model_name, request.model_version, call)
 
-    async def _infer(self, served: ServedModel, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
+    def _start(
+        self, served: ServedModel, request: pb.ModelInferRequest, call: Call
+    ) -> asyncio.Future[pb.ModelInferResponse]:
         inference = Inference.of(request, served.model, self._memory)
-        return await served.infer(inference, _queue_deadline(call, inference))
+        return served.start(inference, call.size, _queue_deadline(call, inference))
 
     def _find(self, name: str, version: str, call: Call) -> ServedModel:
         served = self._repository.find(name, version)
@@ -211,7 +207,8 @@ def _timed(work: Callable[[], Result]) -> tuple[Result, int, int]:
 
 def _queue_deadline(call: Call, inference: Inference) -> float | None:
     """When a call that still waits is given up: at its deadline, or earlier by Triton's request parameter `timeout`."""
-    if inference.timeout_seconds is None:
+    timeout_seconds = inference.timeout_seconds
+    if timeout_seconds is None:
         return call.deadline
-    patience = time.monotonic() + inference.timeout_seconds
+    patience = time.monotonic() + timeout_seconds
     return patience if call.deadline is None else min(patience, call.deadline)

@@ -42,7 +42,7 @@ from polyglot_inference.protocol.calls import (
 from polyglot_inference.protocol.outbox import Outbox, Turn, Written
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.telemetry.metrics import Metrics
-from polyglot_inference.telemetry.traces import Tracing, caller_context, current_trace_id, record_status
+from polyglot_inference.telemetry.traces import Tracing, caller_context, current_trace_id, record_call
 
 RPC: Final = "ModelStreamInfer"
 # Requests of one stream that are served at a time. More are left unread, and flow control holds their sender back.
@@ -246,6 +246,7 @@ class _Request:
         self._end()
 
     def _parse(self, data: bytes) -> None:
+        self._call.size = len(data)
         # Before the size is judged: the failure of too large a request names the request.
         self._message = parsed(pb.ModelInferRequest.FromString, data)
         if not self._message.id:
@@ -325,9 +326,7 @@ class _Request:
         self._stream.leave(self)
         if self._turn:
             self._outbox.leave(self._turn)
-        record_status(span, self._status, self._text)
-        if call.model:
-            span.set_attributes({"polyglot.model.name": call.model, "polyglot.model.version": call.version})
+        record_call(span, self._status, self._text, call.model, call.version)
         span.end()
         self._edge.observe(call, self._status, time.perf_counter() - self._started)
 

@@ -60,24 +60,20 @@ class ServedModel:
         """Most rows of one execution; 0 for a model that is never batched."""
         return self.settings.batching.max_size if self.settings.batching else 0
 
-    async def infer(self, inference: Inference, deadline: float | None) -> pb.ModelInferResponse:
-        """Answer one request, perhaps together with others.
+    def start(self, inference: Inference, size: int, deadline: float | None) -> asyncio.Future[pb.ModelInferResponse]:
+        """The answer to one request of so many bytes, perhaps given together with others; it may be cancelled.
 
         Raises
         ------
         InferenceError
             It waited beyond its deadline, too much waits already, or the model failed.
         """
-        return await self.start(inference, deadline)
-
-    def start(self, inference: Inference, deadline: float | None) -> asyncio.Future[pb.ModelInferResponse]:
-        """The answer to one request, which may be cancelled; errors are those of `infer`."""
         signature, rows = None, 1
         if self.max_batch_size:
             inference.require_equal_rows()
             signature, rows = inference.signature, inference.rows
         member = Member(inference, rows, contextvars.copy_context(), trace.get_current_span(), time.perf_counter_ns())
-        entry = Entry(member, self.execution, signature, rows, inference.size, deadline)
+        entry = Entry(member, self.execution, signature, rows, size, deadline)
         return self.executor.submit(entry)
 
 

@@ -24,6 +24,7 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
+        self._requests: dict[tuple[str, grpc.StatusCode], tuple[Counter, Histogram]] = {}
         self.requests = Counter(
             "polyglot_inference_requests",
             "Inference requests, of calls and of streams, by model and gRPC status; model is empty where the caller"
@@ -110,8 +111,13 @@ class Metrics:
 
     def record_request(self, model: str, status: grpc.StatusCode, seconds: float) -> None:
         """Count one inference request."""
-        self.requests.labels(model, status.name).inc()
-        self.request_seconds.labels(model).observe(seconds)
+        bound = self._requests.get((model, status))
+        if bound is None:
+            bound = self.requests.labels(model, status.name), self.request_seconds.labels(model)
+            self._requests[model, status] = bound
+        ended, duration = bound
+        ended.inc()
+        duration.observe(seconds)
 
     def observe_batches(self, model: str) -> Callable[[Batch, Sequence[float]], None]:
         """An observer of one model's batches and of how long each call of them waited."""

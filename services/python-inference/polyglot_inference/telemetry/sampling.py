@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Final, TypedDict
 
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult, TraceIdRatioBased
-from opentelemetry.trace import Link, SpanKind, TraceState
+from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult, TraceIdRatioBased
+from opentelemetry.trace import Link, SpanContext, SpanKind, TraceState, get_current_span
 from opentelemetry.util.types import Attributes
 
 from polyglot_inference.settings import SettingsError
@@ -77,7 +77,6 @@ class CallSampler(Sampler):
         # By model; "" are the changes for all.
         self._changes: dict[str, dict[str, bool | float | int]] = {"": {}}
         self._effective = {"": initial}
-        self._samplers: dict[float, Sampler] = {}
 
     @property
     def knows_models(self) -> bool:
@@ -97,37 +96,40 @@ class CallSampler(Sampler):
                 del self._changes[model]
             self._apply()
 
+    def samples(self, kind: SpanKind | None, caller: SpanContext, trace_id: int, model: str) -> bool:
+        """Whether a span is sampled: by the settings, by its caller where that counts more, or by its trace's id.
+
+        `model` is needed only where a model has settings of its own.
+        """
+        settings = self.settings(model)
+        if not settings.on or (settings.count == 0 and kind is SpanKind.SERVER):
+            return False
+        if self._follow_caller and caller.is_valid:
+            return caller.trace_flags.sampled
+        return trace_id & TraceIdRatioBased.TRACE_ID_LIMIT < TraceIdRatioBased.get_bound_for_rate(settings.share)
+
     def should_sample(  # noqa: PLR0917 - the signature is the SDK's
         self,
         parent_context: Context | None,
         trace_id: int,
-        name: str,
+        name: str,  # noqa: ARG002
         kind: SpanKind | None = None,
         attributes: Attributes = None,
-        links: Sequence[Link] | None = None,
+        links: Sequence[Link] | None = None,  # noqa: ARG002
         trace_state: TraceState | None = None,  # noqa: ARG002
     ) -> SamplingResult:
-        """Decide on one span."""
+        """Decide on one span, and count it."""
         model = str((attributes or {}).get(MODEL, "")) if self.knows_models else ""
-        settings = self.settings(model)
-        if not settings.on or (settings.count == 0 and kind is SpanKind.SERVER):
+        caller = get_current_span(parent_context).get_span_context()
+        if not self.samples(kind, caller, trace_id, model):
             return SamplingResult(Decision.DROP)
-        sampler = self._sampler(settings.share)
-        result = sampler.should_sample(parent_context, trace_id, name, kind, attributes, links)
-        if settings.count > 0 and kind is SpanKind.SERVER and result.decision is Decision.RECORD_AND_SAMPLE:
+        if self.settings(model).count > 0 and kind is SpanKind.SERVER:
             self._count_down(model)
-        return result
+        return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes, caller.trace_state)
 
     def get_description(self) -> str:
         """A line for people."""
         return f"CallSampler({self.settings()})"
-
-    def _sampler(self, share: float) -> Sampler:
-        sampler = self._samplers.get(share)
-        if sampler is None:
-            root = TraceIdRatioBased(share)
-            sampler = self._samplers[share] = ParentBased(root) if self._follow_caller else root
-        return sampler
 
     def _count_down(self, model: str) -> None:
         with self._lock:
@@ -138,7 +140,6 @@ class CallSampler(Sampler):
                 self._apply()
 
     def _apply(self) -> None:
-        self._samplers.clear()
         shared = self._changes[""]
         self._effective = {
             model: dataclasses.replace(self._initial, **{**shared, **own})  # type: ignore[arg-type]

@@ -10,7 +10,8 @@ https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Final
 
 import grpc
 from opentelemetry import context as otel_context
@@ -18,9 +19,13 @@ from opentelemetry import propagate, trace
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
 from polyglot_inference.settings import SettingsError
 from polyglot_inference.telemetry.sampling import MODEL, CallSampler, TraceSettings
+
+# The metadata that may hold a caller's trace or baggage, by OTEL_PROPAGATORS.
+_CARRIERS: Final = frozenset(propagate.get_global_textmap().fields)
 
 # gRPC statuses that are the server's fault. Source: OpenTelemetry semantic conventions for gRPC, "Server" spans.
 _SERVER_FAULTS = frozenset(
@@ -71,7 +76,8 @@ class Tracing:
 
     def __init__(self, exporter: SpanExporter | None, sampler: CallSampler | None = None) -> None:
         self.sampler = sampler or CallSampler(TraceSettings(on=True, share=1.0))
-        self._provider = TracerProvider(self.sampler) if exporter else None
+        self._ids = _TraceIds()
+        self._provider = TracerProvider(self.sampler, id_generator=self._ids) if exporter else None
         if self._provider and exporter:
             self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer: trace.Tracer = (self._provider or trace.NoOpTracerProvider()).get_tracer("polyglot_inference")
@@ -81,66 +87,59 @@ class Tracing:
         """Whether recorded spans go anywhere."""
         return self._provider is not None
 
-    @contextmanager
-    def server_span(
-        self, service: str, method: str, parent: otel_context.Context, model: str = ""
-    ) -> Iterator[trace.Span]:
-        """The span of one call, current within the block, a child of the span in the caller's context.
-
-        `model` is needed only where the sampler knows models.
-        """
-        span = self._server_span(service, method, parent, model)
-        token = otel_context.attach(trace.set_span_in_context(span, parent))
-        try:
-            yield span
-        finally:
-            otel_context.detach(token)
-            span.end()
-
     def enter_server_span(self, service: str, method: str, parent: otel_context.Context, model: str = "") -> trace.Span:
-        """The same for a call that has a context of its own: current there from now on; whoever calls this ends it."""
+        """The span of one call, a child of the span in the caller's context, and current from now on.
+
+        The call has a context of its own, and whoever calls this ends the span. `model` is needed only where the
+        sampler knows models. A call that is not sampled gets no span of its own, which costs as much as a quick model:
+        the caller's stands for it, or a mere trace id where the caller has none.
+        """
         span = self._server_span(service, method, parent, model)
         otel_context.attach(trace.set_span_in_context(span, parent))
         return span
 
     def _server_span(self, service: str, method: str, parent: otel_context.Context, model: str) -> trace.Span:
+        call = trace.get_current_span(parent)
+        caller = call.get_span_context()
+        if self._provider is None:
+            return call
+        trace_id = caller.trace_id if caller.is_valid else self._ids.generate_trace_id()
+        if not self.sampler.samples(trace.SpanKind.SERVER, caller, trace_id, model):
+            if caller.is_valid and not caller.trace_flags.sampled:
+                return call
+            return trace.NonRecordingSpan(trace.SpanContext(trace_id, self._ids.generate_span_id(), is_remote=False))
+        if not caller.is_valid:
+            self._ids.judged = trace_id
         attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method}
         if model:
             attributes[MODEL] = model
         return self._tracer.start_span(
-            f"{service}/{method}",
-            context=parent,
-            kind=trace.SpanKind.SERVER,
-            attributes=attributes,
+            f"{service}/{method}", context=parent, kind=trace.SpanKind.SERVER, attributes=attributes
         )
 
-    @contextmanager
-    def execute_span(self, model: str) -> Iterator[trace.Span]:
+    def execute_span(self, model: str) -> AbstractContextManager[object]:
         """The span of one model execution, a child of the current one; none where that is not sampled."""
-        call = trace.get_current_span()
-        if not call.is_recording():  # a span that nobody sees costs as much as a quick model
-            yield call
-            return
-        with self._tracer.start_as_current_span("execute", attributes={MODEL: model}) as span:
-            yield span
+        if not trace.get_current_span().is_recording():
+            return nullcontext()
+        return self._tracer.start_as_current_span("execute", attributes={MODEL: model})
 
-    @contextmanager
-    def batch_span(self, model: str, calls: Sequence[trace.Span], rows: int) -> Iterator[None]:
+    def batch_span(self, model: str, calls: Sequence[trace.Span], rows: int) -> AbstractContextManager[None]:
         """The span of one model execution for several calls.
 
         It is a child of the first that is sampled, linked with all that are; without one there is none.
         """
         sampled = [call for call in calls if call.is_recording()]
-        if not sampled:
-            yield
-            return
+        return self._linked_span(model, sampled, len(calls), rows) if sampled else nullcontext()
+
+    @contextmanager
+    def _linked_span(self, model: str, sampled: Sequence[trace.Span], calls: int, rows: int) -> Iterator[None]:
         with self._tracer.start_as_current_span(
             "execute",
             context=trace.set_span_in_context(sampled[0]),
             attributes={
                 "polyglot.model.name": model,
                 "polyglot.batch.rows": rows,
-                "polyglot.batch.calls": len(calls),
+                "polyglot.batch.calls": calls,
             },
             links=[trace.Link(call.get_span_context()) for call in sampled],
         ) as span:
@@ -163,16 +162,30 @@ class Tracing:
         return not flush.is_alive()
 
 
+class _TraceIds(RandomIdGenerator):
+    """Gives a new trace the id by which it was judged worth a span. Used on the event loop only."""
+
+    judged = trace.INVALID_TRACE_ID
+
+    def generate_trace_id(self) -> int:
+        judged, self.judged = self.judged, trace.INVALID_TRACE_ID
+        return judged or super().generate_trace_id()
+
+
 def caller_context(metadata: Mapping[str, str]) -> otel_context.Context:
     """The caller's trace context and baggage, from a call's metadata."""
-    return propagate.extract(metadata)
+    return otel_context.Context() if _CARRIERS.isdisjoint(metadata) else propagate.extract(metadata)
 
 
-def record_status(span: trace.Span, status: grpc.StatusCode, message: str) -> None:
-    """Set the call's gRPC status on its server span."""
+def record_call(span: trace.Span, status: grpc.StatusCode, message: str, model: str, version: str) -> None:
+    """Set a call's gRPC status on its server span, and the model where one was found."""
+    if not span.is_recording():
+        return
     span.set_attribute("rpc.grpc.status_code", status.value[0])
     if status in _SERVER_FAULTS:
         span.set_status(trace.StatusCode.ERROR, message)
+    if model:
+        span.set_attributes({MODEL: model, "polyglot.model.version": version})
 
 
 def current_trace_id() -> str:

@@ -168,7 +168,8 @@ def test_requests_are_alike_when_all_but_their_rows_is(other: TensorSpec, same: 
     def signature(spec: TensorSpec) -> Any:
         request = pb.ModelInferRequest(model_name="m")
         request.inputs.add(name=spec.name, datatype=spec.datatype, shape=spec.shape)
-        return Inference(request, (), raw=True, rows=1).signature
+        shapes = {tensor.name: tuple(tensor.shape) for tensor in request.inputs}
+        return Inference(request, shapes, (), raw=True, rows=1).signature
 
     assert (signature(TensorSpec("number", "FP32", [4, 2])) == signature(other)) is same
 
