@@ -115,7 +115,7 @@ class Execution:
         inputs = inference.tensors()
         request = inference.described() if self._model.wants_request else NO_REQUEST
         read = time.perf_counter_ns()
-        with self._tracing.execute_span(self._name):
+        with self._tracing.execute_span(self._name, member.span):
             results = self._model.predict(inputs, inference.output_names, request)
         ran = time.perf_counter_ns()
         response = inference.response(results, self._version)

@@ -9,6 +9,7 @@ from importlib import metadata
 from typing import Final, TypeVar
 
 import grpc
+from opentelemetry import trace
 
 from polyglot_inference.errors import ModelNotFoundError, ModelNotReadyError, ServerDrainingError
 from polyglot_inference.lifecycle import InFlight, Lifecycle, State
@@ -160,7 +161,7 @@ class InferenceService:
             inputs, begun, read = await served.executor.run(functools.partial(_timed, inference.tensors), deadline)
             with (
                 StreamedCall(served.statistics, begun - queued_at, read - begun) as streamed,
-                self._tracing.execute_span(served.name),
+                self._tracing.execute_span(served.name, trace.get_current_span()),
             ):
                 steps = stream(inputs, [spec.name for spec in inference.outputs], inference.described())
                 async with contextlib.aclosing(pulled(steps, served.executor, deadline)) as results:

@@ -37,6 +37,8 @@ class PythonModel:
         self.inputs = authored.inputs
         self.outputs = authored.outputs
         self.stream: Stream | None = functools.partial(self._stream, authored.stream) if authored.stream else None
+        methods = (authored.predict, authored.stream)
+        self.wants_request = any(method is not None and method.wants_request for method in methods)
         self._name = name
         self._authored = authored
         self._loop = AuthorLoop(f"model-{name}_loop")
@@ -51,13 +53,6 @@ class PythonModel:
             The file or class is missing, its declarations or methods are wrong, or its code raises.
         """
         return cls(name, Authored.load(name, folder, progress))
-
-    @property
-    def wants_request(self) -> bool:
-        """Whether `predict` or `stream` asks for the `Request`."""
-        return any(
-            method is not None and method.wants_request for method in (self._authored.predict, self._authored.stream)
-        )
 
     def predict(
         self, inputs: Mapping[str, Array], outputs: Sequence[str], request: Request = NO_REQUEST

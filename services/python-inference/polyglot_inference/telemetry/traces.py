@@ -26,6 +26,7 @@ from polyglot_inference.telemetry.sampling import MODEL, CallSampler, TraceSetti
 
 # The metadata that may hold a caller's trace or baggage, by OTEL_PROPAGATORS.
 _CARRIERS: Final = frozenset(propagate.get_global_textmap().fields)
+_NO_SPAN: Final = nullcontext()
 
 # gRPC statuses that are the server's fault. Source: OpenTelemetry semantic conventions for gRPC, "Server" spans.
 _SERVER_FAULTS = frozenset(
@@ -117,10 +118,10 @@ class Tracing:
             f"{service}/{method}", context=parent, kind=trace.SpanKind.SERVER, attributes=attributes
         )
 
-    def execute_span(self, model: str) -> AbstractContextManager[object]:
-        """The span of one model execution, a child of the current one; none where that is not sampled."""
-        if not trace.get_current_span().is_recording():
-            return nullcontext()
+    def execute_span(self, model: str, call: trace.Span) -> AbstractContextManager[object]:
+        """The span of one model execution, a child of the call's, which is the current one; none if unsampled."""
+        if not call.is_recording():
+            return _NO_SPAN
         return self._tracer.start_as_current_span("execute", attributes={MODEL: model})
 
     def batch_span(self, model: str, calls: Sequence[trace.Span], rows: int) -> AbstractContextManager[None]:
@@ -129,7 +130,7 @@ class Tracing:
         It is a child of the first that is sampled, linked with all that are; without one there is none.
         """
         sampled = [call for call in calls if call.is_recording()]
-        return self._linked_span(model, sampled, len(calls), rows) if sampled else nullcontext()
+        return self._linked_span(model, sampled, len(calls), rows) if sampled else _NO_SPAN
 
     @contextmanager
     def _linked_span(self, model: str, sampled: Sequence[trace.Span], calls: int, rows: int) -> Iterator[None]:
