@@ -204,3 +204,16 @@ def test_a_wrong_request_is_refused_with_the_reason(spoil: Spoil, error: type[In
     with pytest.raises(error) as caught:
         answer(request)
     assert complaint in caught.value.message
+
+
+@pytest.mark.parametrize("outputs", [[], ["half"], ["half", "total"]])
+def test_a_request_reads_the_same_with_a_parameter_which_spares_it_no_check(outputs: list[str]) -> None:
+    def read(request: pb.ModelInferRequest) -> tuple[object, ...]:
+        request.outputs.extend(pb.ModelInferRequest.InferRequestedOutputTensor(name=name) for name in outputs)
+        inference = Inference.of(request, MODEL)
+        tensors = {name: tensor.tolist() for name, tensor in inference.tensors().items()}
+        return inference.signature, inference.outputs, inference.raw, inference.rows, inference.shapes, tensors
+
+    thorough = raw()
+    thorough.parameters["priority"].int64_param = 1
+    assert read(raw()) == read(thorough)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -167,6 +168,30 @@ async def test_entries_of_a_signature_share_a_batch_and_each_gets_its_own_outcom
         asyncio.CancelledError,
         50,
     ]
+    executor.close()
+
+
+async def test_a_thread_that_lingered_in_vain_runs_what_came_and_wakes_for_the_next_call() -> None:
+    executor = made(max_rows=8)
+    batches: list[list[int]] = []
+
+    def together(jobs: Sequence[int]) -> list[int]:
+        batches.append(list(jobs))
+        return list(jobs)
+
+    async def submit(number: int) -> int:
+        return await executor.submit(Entry(number, together, "a", 1, 1, None))
+
+    for round_ in range(20):
+        # The thread finds several at once, so that it waits for as many when one comes alone.
+        gate = threading.Event()
+        busy = asyncio.ensure_future(executor.run(functools.partial(gate.wait, 10), None))
+        several = asyncio.gather(*(submit(number) for number in range(3)))
+        await asyncio.sleep(0)
+        gate.set()
+        await asyncio.gather(busy, several)
+        assert await asyncio.wait_for(submit(round_), 10) == round_
+        assert batches[-1] == [round_]
     executor.close()
 
 
