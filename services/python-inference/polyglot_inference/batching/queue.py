@@ -69,11 +69,6 @@ class Entry:
     future: Any = None
     queued_at: float = 0.0
 
-    @property
-    def lane(self) -> Hashable:
-        """Where it waits: with those of its signature, or by itself."""
-        return self if self.signature is None else self.signature
-
 
 @dataclass(slots=True)
 class Batch:
@@ -146,7 +141,11 @@ class CallQueue:
             self._require_room(entry)
         entry.queued_at = now
         self._entries[entry] = None
-        self._lanes.setdefault(entry.lane, OrderedDict())[entry] = None
+        if entry.signature is not None:
+            lane = self._lanes.get(entry.signature)
+            if lane is None:
+                lane = self._lanes[entry.signature] = OrderedDict()
+            lane[entry] = None
         self.waiting_rows += entry.rows
         self._waiting_bytes += entry.size
 
@@ -168,7 +167,7 @@ class CallQueue:
             return _FOR_A_CALL
         head = next(iter(self._entries))
         if head.signature is None:
-            return self._batch(head, now, Reason.ALONE)
+            return self._single(head, now)
         if self._wanted == 1:
             return self._batch(head, now, Reason.IDLE)
         if self.waiting_rows >= self._wanted:
@@ -203,23 +202,26 @@ class CallQueue:
         self._wanted = min(rows + (rows + 1) // 2 if self._wants_more else rows, self._max_rows)
 
     def _require_room(self, entry: Entry) -> None:
-        for setting, unit, limit, waiting, more in (
-            ("queue.maxSize", "rows", self._limits.max_size, self.waiting_rows, entry.rows),
-            ("queue.maxBytes", "bytes", self._limits.max_bytes, self._waiting_bytes, entry.size),
-        ):
-            if waiting + more > limit:
-                raise QueueFullError(
-                    f"model {self._model!r} is overloaded: {waiting} {unit} wait for it, and this call's {more} would"
-                    f" exceed {setting} = {limit}; try again later",
-                    self.expected_wait,
-                )
+        limits = self._limits
+        if self.waiting_rows + entry.rows > limits.max_size:
+            raise self._full("queue.maxSize", limits.max_size, "rows", self.waiting_rows, entry.rows)
+        if self._waiting_bytes + entry.size > limits.max_bytes:
+            raise self._full("queue.maxBytes", limits.max_bytes, "bytes", self._waiting_bytes, entry.size)
+
+    def _full(self, setting: str, limit: int, unit: str, waiting: int, more: int) -> QueueFullError:
+        return QueueFullError(
+            f"model {self._model!r} is overloaded: {waiting} {unit} wait for it, and this call's {more} would exceed"
+            f" {setting} = {limit}; try again later",
+            self.expected_wait,
+        )
 
     def _remove(self, entry: Entry) -> None:
         del self._entries[entry]
-        lane = self._lanes[entry.lane]
-        del lane[entry]
-        if not lane:
-            del self._lanes[entry.lane]
+        if entry.signature is not None:
+            lane = self._lanes[entry.signature]
+            del lane[entry]
+            if not lane:
+                del self._lanes[entry.signature]
         self.waiting_rows -= entry.rows
         self._waiting_bytes -= entry.size
 
@@ -228,12 +230,18 @@ class CallQueue:
         if head.queued_at > self._finished_at + _RECENT * linger:
             return -math.inf  # the callers of the last batch have gone
         until = max(self._finished_at, head.queued_at) + linger
-        deadlines = (entry.deadline for entry in self._lanes[head.lane] if entry.deadline is not None)
+        deadlines = (entry.deadline for entry in self._lanes[head.signature] if entry.deadline is not None)
         return min(until, min(deadlines, default=math.inf) - self._usual_seconds)
+
+    def _single(self, entry: Entry, now: float) -> Batch:
+        self._remove(entry)
+        if entry.deadline is not None and now >= entry.deadline:
+            return Batch([], Reason.ALONE, [entry])
+        return Batch([entry], Reason.ALONE, rows=entry.rows)
 
     def _batch(self, head: Entry, now: float, reason: Reason) -> Batch:
         batch = Batch([], reason)
-        lane = self._lanes[head.lane]
+        lane = self._lanes[head.signature]
         while lane:
             entry = next(iter(lane))
             if entry.deadline is not None and now >= entry.deadline:
@@ -245,6 +253,6 @@ class CallQueue:
                 batch.entries.append(entry)
                 batch.rows += entry.rows
             self._remove(entry)
-        if batch.rows >= self._max_rows and batch.reason is not Reason.ALONE:
+        if batch.rows >= self._max_rows:
             batch.reason = Reason.FULL
         return batch
