@@ -143,14 +143,19 @@ async def test_what_no_future_can_carry_is_a_failure_of_the_model(error: BaseExc
 
 async def test_entries_of_a_signature_share_a_batch_and_each_gets_its_own_outcome() -> None:
     executor = made(max_rows=8)
-    gate = threading.Event()
+    gate, running = threading.Event(), threading.Event()
     batches: list[list[int]] = []
+
+    def occupy() -> None:
+        running.set()
+        gate.wait(10)
 
     def together(jobs: Sequence[int]) -> list[int | Exception]:
         batches.append(list(jobs))
         return [ValueError(job) if job == 3 else job * 10 for job in jobs]
 
-    first = asyncio.ensure_future(executor.run(lambda: gate.wait(10), None))
+    first = asyncio.ensure_future(executor.run(occupy, None))
+    await asyncio.to_thread(running.wait, 10)
     waiting = [
         asyncio.ensure_future(executor.submit(Entry(number, together, "a", 1, 1, None))) for number in range(1, 6)
     ]
