@@ -43,7 +43,7 @@ class Outcome:
         if self.expected:
             return self.expected.reason
         text = self.failure or ""
-        return text if len(text) <= _LONGEST else f"{text[:_LONGEST].rstrip()} …"
+        return text if len(text) <= _LONGEST else f"{text[:_LONGEST].rpartition(' ')[0]} …"
 
 
 def conformance_page(outcomes: Sequence[Outcome]) -> str:
