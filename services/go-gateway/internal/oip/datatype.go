@@ -148,6 +148,9 @@ func readFloat64(s *scanner, dst []byte) ([]byte, error) {
 
 // float reads a number, rounded to the nearest value that bits can hold.
 func (s *scanner) float(datatype string, bits int) (float64, error) {
+	if value, ok := s.decimal(bits); ok {
+		return value, nil
+	}
 	text, err := s.number("a number")
 	if err != nil {
 		return 0, err

@@ -97,11 +97,12 @@ func (d *requestDecoder) inputs() error {
 	})
 }
 
-// input reads one tensor. Its data is read last, because datatype and shape may stand behind it.
+// input reads one tensor. Datatype and shape may stand behind its data, which then is read last.
 func (d *requestDecoder) input() (*pb.ModelInferRequest_InferInputTensor, []byte, error) {
 	input := &pb.ModelInferRequest_InferInputTensor{}
 	var (
 		data scanner
+		raw  []byte // nil: not read yet
 		way  travel
 	)
 	missing := newFields("name", "datatype", "shape", "data")
@@ -117,7 +118,10 @@ func (d *requestDecoder) input() (*pb.ModelInferRequest_InferInputTensor, []byte
 		case "parameters":
 			input.Parameters, way, err = d.parameters()
 		case "data":
-			data, err = d.sub()
+			described := !missing.has("datatype") && !missing.has("shape")
+			if raw = d.tensorAhead(input, described); raw == nil {
+				data, err = d.sub()
+			}
 		default:
 			err = d.skip()
 		}
@@ -146,8 +150,10 @@ func (d *requestDecoder) input() (*pb.ModelInferRequest_InferInputTensor, []byte
 		raw, err := d.cut(input, *way.size)
 		return input, raw, err
 	}
-	raw, err := readTensor(&data, input.Datatype, input.Shape)
-	if err != nil {
+	if raw != nil {
+		return input, raw, nil
+	}
+	if raw, err = readTensor(&data, input.Datatype, input.Shape); err != nil {
 		var syntax *syntaxError
 		if errors.As(err, &syntax) {
 			return nil, nil, err
@@ -155,6 +161,21 @@ func (d *requestDecoder) input() (*pb.ModelInferRequest_InferInputTensor, []byte
 		return nil, nil, apierr.New(apierr.InvalidTensor, "input %q: %v", input.Name, err) // %v: the path is complete
 	}
 	return input, raw, nil
+}
+
+// tensorAhead reads the input's data where what stands before describes it. Where it is wrong, the scanner stays: what is wrong comes after
+// all that is wrong with the other fields.
+func (d *requestDecoder) tensorAhead(input *pb.ModelInferRequest_InferInputTensor, described bool) []byte {
+	if !described {
+		return nil
+	}
+	ahead := scanner{text: d.text, at: d.at}
+	raw, err := readTensor(&ahead, input.Datatype, input.Shape)
+	if err != nil {
+		return nil
+	}
+	d.at = ahead.at
+	return raw
 }
 
 // sub steps over the next value and returns a scanner for it, whose errors count bytes from the body's start.
