@@ -48,6 +48,14 @@ RPC: Final = "ModelStreamInfer"
 # Requests of one stream that are served at a time. More are left unread, and flow control holds their sender back.
 MOST_IN_FLIGHT: Final = 1024
 
+# The parameter `triton_final_response`, true and false, as bytes of an answer: protobuf merges messages whose bytes
+# follow each other. Source: https://protobuf.dev/programming-guides/encoding/#last-one-wins.
+_FINAL, _NOT_FINAL = (
+    pb.ModelInferResponse(parameters={"triton_final_response": pb.InferParameter(bool_param=final)}).SerializeToString()
+    for final in (True, False)
+)
+_LENGTH_DELIMITED: Final = 2  # the wire type of messages
+_ANSWER_TAG: Final = bytes([pb.ModelStreamInferResponse.INFER_RESPONSE_FIELD_NUMBER << 3 | _LENGTH_DELIMITED])
 # What a request has whose message could not be read.
 _NO_MESSAGE: Final = pb.ModelInferRequest()
 
@@ -285,8 +293,7 @@ class _Request:
         self._count_answer()
 
     def _put(self, answer: pb.ModelInferResponse, written: Written, *, final: bool) -> None:
-        answer.parameters["triton_final_response"].bool_param = final
-        data = pb.ModelStreamInferResponse(infer_response=answer).SerializeToString()
+        data = _in_stream(answer.SerializeToString() + (_FINAL if final else _NOT_FINAL))
         require_size("response", len(data), self._edge.max_message_bytes)
         self._outbox.put(data, written, self._turn)
 
@@ -334,3 +341,13 @@ class _Request:
 def _tell(written: asyncio.Future[None]) -> None:
     if not written.done():
         written.set_result(None)
+
+
+def _in_stream(answer: bytes) -> bytes:
+    """The bytes of a ModelStreamInferResponse around those of an answer, which are not read again for that."""
+    length, size = bytearray(_ANSWER_TAG), len(answer)
+    while size > 0x7F:
+        length.append(size & 0x7F | 0x80)
+        size >>= 7
+    length.append(size)
+    return bytes(length) + answer
