@@ -322,11 +322,11 @@ class _Request:
         self._end()
 
     def _count_answer(self) -> None:
-        metrics, model = self._edge.metrics, self._call.model
+        first_answer_seconds, answers = self._edge.metrics.of_stream(self._call.model)
         if not self._wrote:
             self._wrote = True
-            metrics.first_answer_seconds.labels(model).observe(time.perf_counter() - self._started)
-        metrics.stream_answers.labels(model).inc()
+            first_answer_seconds.observe(time.perf_counter() - self._started)
+        answers.inc()
 
     def _end(self) -> None:
         call, span = self._call, self._span

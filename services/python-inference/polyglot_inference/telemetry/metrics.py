@@ -24,6 +24,8 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
+        # By labels, which take longer to look up than to count.
+        self._streams: dict[str, tuple[Histogram, Counter]] = {}
         self._requests: dict[tuple[str, grpc.StatusCode], tuple[Counter, Histogram]] = {}
         self.requests = Counter(
             "polyglot_inference_requests",
@@ -118,6 +120,14 @@ class Metrics:
         ended, duration = bound
         ended.inc()
         duration.observe(seconds)
+
+    def of_stream(self, model: str) -> tuple[Histogram, Counter]:
+        """What the first answer to a request of a stream took, and how many answers there were, of one model."""
+        bound = self._streams.get(model)
+        if bound is None:
+            bound = self.first_answer_seconds.labels(model), self.stream_answers.labels(model)
+            self._streams[model] = bound
+        return bound
 
     def observe_batches(self, model: str) -> Callable[[Batch, Sequence[float]], None]:
         """An observer of one model's batches and of how long each call of them waited."""
