@@ -185,7 +185,8 @@ async def test_a_thread_that_lingered_in_vain_runs_what_came_and_wakes_for_the_n
         return list(jobs)
 
     async def submit(number: int) -> int:
-        return await executor.submit(Entry(number, together, "a", 1, 1, None))
+        result: int = await executor.submit(Entry(number, together, "a", 1, 1, None))
+        return result
 
     for round_ in range(20):
         # The thread finds several at once, so that it waits for as many when one comes alone.
