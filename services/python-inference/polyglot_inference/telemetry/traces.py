@@ -100,10 +100,11 @@ class Tracing:
         return span
 
     def _server_span(self, service: str, method: str, parent: otel_context.Context, model: str) -> trace.Span:
-        call = trace.get_current_span(parent)
-        caller = call.get_span_context()
+        # Most callers bring no context at all.
+        call = trace.get_current_span(parent) if parent else trace.INVALID_SPAN
         if self._provider is None:
             return call
+        caller = call.get_span_context()
         trace_id = caller.trace_id if caller.is_valid else self._ids.generate_trace_id()
         if not self.sampler.samples(trace.SpanKind.SERVER, caller, trace_id, model):
             if caller.is_valid and not caller.trace_flags.sampled:
