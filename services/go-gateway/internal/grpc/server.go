@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"runtime"
 	"time"
 
 	"google.golang.org/grpc"
@@ -79,6 +80,8 @@ func New(options Options) *Server {
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second, MaxConnectionAge: options.MaxConnectionAge}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.WaitForHandlers(true),
+		// Goroutines that stay keep the stack that a call has grown. Where all are busy, a call gets one of its own.
+		grpc.NumStreamWorkers(uint32(runtime.GOMAXPROCS(0))),
 	}
 	if options.Stats != nil {
 		settings = append(settings, grpc.StatsHandler(options.Stats))
