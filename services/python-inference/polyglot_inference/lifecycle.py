@@ -3,7 +3,6 @@
 import asyncio
 import enum
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 
 class State(enum.Enum):
@@ -57,7 +56,7 @@ class Lifecycle:
 
 
 class InFlight:
-    """The calls being served, each a block with this, so that a drain knows when the last one is done.
+    """The calls being served, so that a drain and an unloaded model know when the last one is done.
 
     Used on the event loop only.
     """
@@ -71,15 +70,12 @@ class InFlight:
         """How many calls are being served."""
         return self._count
 
-    def track_until_done(self, call: "asyncio.Future[Any]") -> None:
-        """Count a call until it is answered, fails or is cancelled."""
-        self._count += 1
-        call.add_done_callback(self.__exit__)
-
-    def __enter__(self) -> None:
+    def begin(self) -> None:
+        """Count a call, until it ends."""
         self._count += 1
 
-    def __exit__(self, *_: object) -> None:
+    def end(self) -> None:
+        """A call is answered, has failed or is given up."""
         self._count -= 1
         if not self._count:
             self._idle.set()

@@ -20,6 +20,7 @@ from polyglot_inference.errors import (
     InvalidRequestError,
     MessageTooLargeError,
 )
+from polyglot_inference.lifecycle import InFlight
 from polyglot_inference.protocol.access import Access, Guard
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.telemetry.statistics import ModelStatistics
@@ -41,7 +42,7 @@ class Call:
     """What a method knows of its call beside the request.
 
     `deadline` is in monotonic seconds, None without one; `size` the request's bytes, nearly all of which is tensors.
-    The method fills in the model's name, version and statistics once it is found.
+    The method fills in the model's name, version and statistics once it is found, and who counts the model's calls.
     """
 
     deadline: float | None
@@ -50,6 +51,7 @@ class Call:
     model: str = ""
     version: str = ""
     statistics: ModelStatistics | None = None
+    in_flight: InFlight | None = None
 
 
 Parsed = TypeVar("Parsed", bound=Message)

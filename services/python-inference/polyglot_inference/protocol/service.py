@@ -133,8 +133,7 @@ class InferenceService:
     async def model_infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
         """Run a model once."""
         served = self._admitted(request, call)
-        with self._in_flight, served.in_flight:
-            return await self._start(served, request, call)
+        return await self._start(served, request, call)
 
     def model_stream_infer(
         self, request: pb.ModelInferRequest, call: Call
@@ -143,10 +142,7 @@ class InferenceService:
         served = self._admitted(request, call)
         if served.model.stream:
             return functools.partial(self._stream, served, served.model.stream, request, call)
-        answer = self._start(served, request, call)
-        self._in_flight.track_until_done(answer)
-        served.in_flight.track_until_done(answer)
-        return answer
+        return self._start(served, request, call)
 
     async def _stream(
         self, served: ServedModel, stream: Stream, request: pb.ModelInferRequest, call: Call, send: Send
@@ -155,33 +151,36 @@ class InferenceService:
 
         Their end is told to a caller that asked for it, as Triton tells it: by an answer without outputs.
         """
-        with self._in_flight, served.in_flight:
-            inference = Inference.of(request, served.model, self._memory)
-            deadline, queued_at = _queue_deadline(call, inference), time.perf_counter_ns()
-            inputs, begun, read = await served.executor.run(functools.partial(_timed, inference.tensors), deadline)
-            with (
-                StreamedCall(served.statistics, begun - queued_at, read - begun) as streamed,
-                self._tracing.execute_span(served.name, trace.get_current_span()),
-            ):
-                steps = stream(inputs, [spec.name for spec in inference.outputs], inference.described())
-                async with contextlib.aclosing(pulled(steps, served.executor, deadline)) as results:
-                    async for result in results:
-                        streamed.computed()
-                        answer = inference.response(result, VERSION)
-                        streamed.written()
-                        await send(answer)
-                        streamed.sent()
-                if inference.wants_end:
-                    streamed.finished()
-            return inference.end(VERSION) if inference.wants_end else None
+        inference = Inference.of(request, served.model, self._memory)
+        deadline, queued_at = _queue_deadline(call, inference), time.perf_counter_ns()
+        inputs, begun, read = await served.executor.run(functools.partial(_timed, inference.tensors), deadline)
+        with (
+            StreamedCall(served.statistics, begun - queued_at, read - begun) as streamed,
+            self._tracing.execute_span(served.name, trace.get_current_span()),
+        ):
+            steps = stream(inputs, [spec.name for spec in inference.outputs], inference.described())
+            async with contextlib.aclosing(pulled(steps, served.executor, deadline)) as results:
+                async for result in results:
+                    streamed.computed()
+                    answer = inference.response(result, VERSION)
+                    streamed.written()
+                    await send(answer)
+                    streamed.sent()
+            if inference.wants_end:
+                streamed.finished()
+        return inference.end(VERSION) if inference.wants_end else None
 
     def _admitted(self, request: pb.ModelInferRequest, call: Call) -> ServedModel:
-        """The model of a request."""
+        """The model of a request, which is in flight from here until `_observe_infer` is told its end."""
         if self._lifecycle.state is State.DRAINING:
             raise ServerDrainingError(
                 "the server is shutting down; the call was not executed, send it to another replica"
             )
-        return self._find(request.model_name, request.model_version, call)
+        served = self._find(request.model_name, request.model_version, call)
+        call.in_flight = served.in_flight
+        call.in_flight.begin()
+        self._in_flight.begin()
+        return served
 
     def _start(
         self, served: ServedModel, request: pb.ModelInferRequest, call: Call
@@ -198,6 +197,9 @@ class InferenceService:
         self._metrics.record_request(call.model, status, seconds)
         if call.statistics:
             call.statistics.ended(status is grpc.StatusCode.OK, round(seconds * 1e9))
+        if call.in_flight:
+            call.in_flight.end()
+            self._in_flight.end()
 
 
 def _timed(work: Callable[[], Result]) -> tuple[Result, int, int]:

@@ -4,13 +4,14 @@ from collections.abc import Callable, Sequence
 from wsgiref.simple_server import WSGIServer
 
 import grpc
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from polyglot_inference.batching.queue import Batch, Reason
 from polyglot_inference.lifecycle import InFlight, State
+from polyglot_inference.telemetry.histogram import Histogram, Observations
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -25,8 +26,8 @@ class Metrics:
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
         # By labels, which take longer to look up than to count.
-        self._streams: dict[str, tuple[Histogram, Counter]] = {}
-        self._requests: dict[tuple[str, grpc.StatusCode], tuple[Counter, Histogram]] = {}
+        self._streams: dict[str, tuple[Observations, Counter]] = {}
+        self._requests: dict[tuple[str, grpc.StatusCode], tuple[Counter, Observations]] = {}
         self.requests = Counter(
             "polyglot_inference_requests",
             "Inference requests, of calls and of streams, by model and gRPC status; model is empty where the caller"
@@ -42,16 +43,16 @@ class Metrics:
         self.batch_rows = Histogram(
             "polyglot_inference_batch_rows",
             "Rows per model execution: the first dimension where the model declares it variable, else 1.",
-            ["model"],
-            buckets=_ROWS,
-            registry=self.registry,
+            "model",
+            _ROWS,
+            self.registry,
         )
         self.batch_calls = Histogram(
             "polyglot_inference_batch_calls",
             "Calls per model execution.",
-            ["model"],
-            buckets=_ROWS,
-            registry=self.registry,
+            "model",
+            _ROWS,
+            self.registry,
         )
         self.batches = Counter(
             "polyglot_inference_batches",
@@ -107,9 +108,7 @@ class Metrics:
         )
 
     def _histogram(self, name: str, documentation: str) -> Histogram:
-        return Histogram(
-            f"polyglot_inference_{name}_seconds", documentation, ["model"], buckets=_SECONDS, registry=self.registry
-        )
+        return Histogram(f"polyglot_inference_{name}_seconds", documentation, "model", _SECONDS, self.registry)
 
     def record_request(self, model: str, status: grpc.StatusCode, seconds: float) -> None:
         """Count one inference request."""
@@ -121,7 +120,7 @@ class Metrics:
         ended.inc()
         duration.observe(seconds)
 
-    def of_stream(self, model: str) -> tuple[Histogram, Counter]:
+    def of_stream(self, model: str) -> tuple[Observations, Counter]:
         """What the first answer to a request of a stream took, and how many answers there were, of one model."""
         bound = self._streams.get(model)
         if bound is None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
+from polyglot_inference.settings import AdministrationSettings
 
 if TYPE_CHECKING:
     from polyglot_inference.settings import ModelSettings
@@ -106,6 +107,30 @@ async def test_a_draining_server_finishes_the_requests_of_a_stream_and_ends_it(
         await drain
         with pytest.raises(grpc.aio.AioRpcError, match="shutting down"):
             await call.read()
+
+
+async def test_a_drain_and_an_unload_wait_for_answers_that_are_not_read_yet(
+    streams: Streams, serve: Serve, identity: ModelSettings, raw_request: RawRequest
+) -> None:
+    many, large = 16, np.zeros((200_000, 4), np.float32)  # 50 MB, more than grpc-core and sockets hold
+    settings = AdministrationSettings(mode="Full")
+    async with serve(identity, max_message_bytes=2**22, administration=settings) as serving:
+        call = serving.stub.ModelStreamInfer(timeout=streams.SECONDS)
+        for number in range(many):
+            await call.write(raw_request("identity", "x", "FP32", large, id=str(number)))
+        label = {"model": "identity"}
+        await streams.until(lambda: streams.sample(serving, "batch_rows_count", **label) == many, "all have run")
+        unload = asyncio.ensure_future(
+            serving.stub.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name="identity"))
+        )
+        await streams.until(lambda: streams.sample(serving, "model_ready", **label) == 0, "it is unloaded")
+        drain = asyncio.create_task(serving.server.drain(streams.SECONDS))
+        _, waiting = await asyncio.wait((unload, drain), timeout=0.2)
+        assert waiting == {unload, drain}
+        answers = {(await streams.read(call)).infer_response.id for _ in range(many)}
+        assert answers == {str(number) for number in range(many)}
+        await asyncio.gather(unload, drain)
+        assert serving.server.in_flight.count == 0
 
 
 async def test_a_stream_that_is_broken_off_leaves_nothing_behind(
