@@ -19,6 +19,7 @@ import pytest
 
 from polyglot_inference.errors import UnsupportedError
 from polyglot_inference.protocol import codec
+from polyglot_inference.protocol.form import Form
 from polyglot_inference.protocol.inference import Inference
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.runtime.model import Model, Request
@@ -79,7 +80,7 @@ class ModelUnderTest:
             The model raised, or its answer is not as it declares.
         """
         inference, described = self._received(request, inputs)
-        results = self._model.predict(inference.tensors(), _names(inference), described)
+        results = self._model.predict(inference.tensors(), inference.form.output_names, described)
         return _read(inference.response(results, _VERSION))
 
     def stream(self, request: Request | None = None, /, **inputs: object) -> Iterator[dict[str, Array]]:
@@ -93,7 +94,7 @@ class ModelUnderTest:
         if self._model.stream is None:
             raise UnsupportedError(f"model {self._name!r} has no method `stream`; it answers once: use predict")
         inference, described = self._received(request, inputs)
-        steps = self._model.stream(inference.tensors(), _names(inference), described)
+        steps = self._model.stream(inference.tensors(), inference.form.output_names, described)
         with contextlib.closing(_pulled(steps) if isinstance(steps, AsyncGenerator) else steps) as results:
             for result in results:
                 yield _read(inference.response(result, _VERSION))
@@ -106,11 +107,7 @@ class ModelUnderTest:
             tensor, datatype = _tensor(specs.get(name), value)
             message.inputs.add(name=name, datatype=datatype, shape=tensor.shape)
             message.raw_input_contents.append(codec.encode_raw(tensor, datatype))
-        return Inference.of(message, self._model), described
-
-
-def _names(inference: Inference) -> list[str]:
-    return [spec.name for spec in inference.outputs]
+        return Inference(message, Form.of(message, self._model)), described
 
 
 def _tensor(spec: TensorSpec | None, value: object) -> tuple[Array, str]:

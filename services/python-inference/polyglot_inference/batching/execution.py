@@ -116,15 +116,15 @@ class Execution:
         request = inference.described() if self._model.wants_request else NO_REQUEST
         read = time.perf_counter_ns()
         with self._tracing.execute_span(self._name, member.span):
-            results = self._model.predict(inputs, inference.output_names, request)
+            results = self._model.predict(inputs, inference.form.output_names, request)
         ran = time.perf_counter_ns()
         response = inference.response(results, self._version)
-        self._record([member], inference.rows, begun, read, ran)
+        self._record([member], inference.form.rows, begun, read, ran)
         return response
 
     def _together(self, inputs: Mapping[Member, Mapping[str, Array]], begun: int) -> dict[Member, Outcome]:
         members = list(inputs)
-        names = members[0].inference.output_names
+        names = members[0].inference.form.output_names
         rows = sum(member.rows for member in members)
         stacked = _stacked(list(inputs.values()))
         read = time.perf_counter_ns()

@@ -20,6 +20,9 @@ from polyglot_inference.tensors import BYTES, NUMPY_DTYPES, Array
 
 _LENGTH: Final = struct.Struct("<I")
 
+# Of an array, in every version of numpy.
+_MOST_DIMENSIONS: Final = 32
+
 # The field of InferTensorContents that carries a datatype, and the dtype of that field's elements.
 # FP16 and BF16 have none: the protocol lets them travel raw only.
 CONTENTS_FIELDS: Final[dict[str, tuple[str, np.dtype[Any]]]] = {
@@ -60,6 +63,32 @@ def decode_raw(name: str, datatype: str, shape: Sequence[int], raw: bytes | memo
     if datatype == "BOOL":
         _require_booleans(name, raw)
     return _reshape(name, np.frombuffer(raw, dtype=dtype), shape)
+
+
+class RawTensor:
+    """A tensor whose data is to be read from its raw form, again and again: its size is worked out once.
+
+    Parameters
+    ----------
+    name, datatype, shape
+        As of `decode_raw`.
+    """
+
+    __slots__ = ("_datatype", "_dtype", "_shape", "_size", "name")
+
+    def __init__(self, name: str, datatype: str, shape: tuple[int, ...]) -> None:
+        self.name = name
+        self._datatype = datatype
+        self._shape = shape
+        self._dtype = NUMPY_DTYPES[datatype]
+        plain = datatype not in (BYTES, "BOOL") and min(shape, default=1) > 0 and len(shape) <= _MOST_DIMENSIONS
+        self._size = math.prod(shape) * self._dtype.itemsize if plain else None
+
+    def read(self, raw: bytes) -> Array:
+        """The tensor; `decode_raw` has the last word on all that is not plainly right, and the same result."""
+        if len(raw) == self._size:
+            return np.ndarray(self._shape, self._dtype, raw)
+        return decode_raw(self.name, self._datatype, self._shape, raw)
 
 
 def decode_contents(name: str, datatype: str, shape: Sequence[int], contents: pb.InferTensorContents) -> Array:

@@ -151,14 +151,14 @@ class InferenceService:
 
         Their end is told to a caller that asked for it, as Triton tells it: by an answer without outputs.
         """
-        inference = Inference.of(request, served.model, self._memory)
+        inference = Inference(request, served.forms.of(request, self._memory))
         deadline, queued_at = _queue_deadline(call, inference), time.perf_counter_ns()
         inputs, begun, read = await served.executor.run(functools.partial(_timed, inference.tensors), deadline)
         with (
             StreamedCall(served.statistics, begun - queued_at, read - begun) as streamed,
             self._tracing.execute_span(served.name, trace.get_current_span()),
         ):
-            steps = stream(inputs, [spec.name for spec in inference.outputs], inference.described())
+            steps = stream(inputs, inference.form.output_names, inference.described())
             async with contextlib.aclosing(pulled(steps, served.executor, deadline)) as results:
                 async for result in results:
                     streamed.computed()
@@ -185,7 +185,7 @@ class InferenceService:
     def _start(
         self, served: ServedModel, request: pb.ModelInferRequest, call: Call
     ) -> asyncio.Future[pb.ModelInferResponse]:
-        inference = Inference.of(request, served.model, self._memory)
+        inference = Inference(request, served.forms.of(request, self._memory))
         return served.start(inference, call.size, _queue_deadline(call, inference))
 
     def _find(self, name: str, version: str, call: Call) -> ServedModel:

@@ -12,6 +12,7 @@ from polyglot_inference.batching.execution import Execution, Member
 from polyglot_inference.batching.queue import CallQueue, Entry
 from polyglot_inference.errors import ModelLoadError
 from polyglot_inference.lifecycle import InFlight
+from polyglot_inference.protocol.form import Forms
 from polyglot_inference.protocol.inference import Inference
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.runtime.executor import ModelExecutor
@@ -36,6 +37,7 @@ class ServedModel:
     name: str
     settings: ModelSettings
     model: Model
+    forms: Forms
     executor: ModelExecutor
     execution: Execution
     statistics: ModelStatistics
@@ -53,7 +55,7 @@ class ServedModel:
         queue = CallQueue(name, max_rows, max_delay, threads, limits)
         executor = ModelExecutor(name, threads, queue, metrics.observe_batches(name))
         execution = Execution(name, VERSION, model, statistics=statistics, metrics=metrics, tracing=tracing)
-        return cls(name, settings, model, executor, execution, statistics)
+        return cls(name, settings, model, Forms(model), executor, execution, statistics)
 
     @property
     def max_batch_size(self) -> int:
@@ -70,8 +72,9 @@ class ServedModel:
         """
         signature, rows = None, 1
         if self.max_batch_size:
-            inference.require_equal_rows()
-            signature, rows = inference.signature, inference.rows
+            form = inference.form
+            form.require_equal_rows()
+            signature, rows = form.signature, form.rows
         member = Member(inference, rows, contextvars.copy_context(), trace.get_current_span(), time.perf_counter_ns())
         entry = Entry(member, self.execution, signature, rows, size, deadline)
         return self.executor.submit(entry)

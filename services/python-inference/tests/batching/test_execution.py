@@ -16,6 +16,7 @@ from polyglot_inference.batching.execution import Execution, Member, Outcome
 from polyglot_inference.errors import InvalidTensorError, ModelFailedError
 from polyglot_inference.lifecycle import InFlight
 from polyglot_inference.protocol import codec
+from polyglot_inference.protocol.form import Form
 from polyglot_inference.protocol.inference import Inference
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.runtime.model import NO_REQUEST, Request
@@ -75,7 +76,7 @@ def asked(model: Any, rows: Sequence[int], raw: bool, spoilt: bool = False, **fi
             given_input.contents.CopyFrom(codec.encode_contents(tensor, datatype))
             if spoilt:
                 given_input.contents.bool_contents.append(True)
-    return Inference.of(request, model)
+    return Inference(request, Form.of(request, model))
 
 
 def execute(model: Any, inferences: Sequence[Inference]) -> Sequence[Outcome]:
@@ -83,7 +84,7 @@ def execute(model: Any, inferences: Sequence[Inference]) -> Sequence[Outcome]:
         "m", "1", model, statistics=ModelStatistics(), metrics=Metrics(InFlight()), tracing=Tracing(None)
     )
     context = contextvars.copy_context
-    return execution([Member(one, one.rows, context(), trace.INVALID_SPAN, 0) for one in inferences])
+    return execution([Member(one, one.form.rows, context(), trace.INVALID_SPAN, 0) for one in inferences])
 
 
 def numbers_of(outcome: Outcome) -> list[list[float]]:
@@ -165,11 +166,15 @@ def test_a_model_that_does_not_keep_the_rows_apart_serves_each_call_by_itself(ca
     ],
 )
 def test_requests_are_alike_when_all_but_their_rows_is(other: TensorSpec, same: bool) -> None:
-    def signature(spec: TensorSpec) -> Any:
-        request = pb.ModelInferRequest(model_name="m")
+    class Asked(Model):
+        def __init__(self, spec: TensorSpec) -> None:
+            super().__init__()
+            self.inputs = [spec]
+
+    def signature(spec: TensorSpec) -> object:
+        request = pb.ModelInferRequest(model_name="m", raw_input_contents=[b""])
         request.inputs.add(name=spec.name, datatype=spec.datatype, shape=spec.shape)
-        shapes = {tensor.name: tuple(tensor.shape) for tensor in request.inputs}
-        return Inference(request, shapes, (), raw=True, rows=1).signature
+        return Form.of(request, Asked(spec)).signature
 
     assert (signature(TensorSpec("number", "FP32", [4, 2])) == signature(other)) is same
 
@@ -178,4 +183,4 @@ def test_requests_for_other_outputs_are_not_alike() -> None:
     model = Model()
     whole = asked(model, [1], True)
     part = asked(model, [1], True, outputs=[pb.ModelInferRequest.InferRequestedOutputTensor(name="double")])
-    assert whole.signature != part.signature
+    assert whole.form.signature != part.form.signature

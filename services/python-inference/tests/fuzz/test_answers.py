@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as arrays
 
 from polyglot_inference.errors import ModelFailedError
 from polyglot_inference.protocol import codec
+from polyglot_inference.protocol.form import Form
 from polyglot_inference.protocol.inference import Inference
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.runtime.author import Authored, Method
@@ -122,8 +123,8 @@ def test_any_answer_of_a_model_is_written_as_declared_or_is_its_failure(answer: 
         return next(steps)
 
     for request in requests():
-        inference = Inference.of(request, model)
-        inputs, names = inference.tensors(), inference.output_names
+        inference = Inference(request, Form.of(request, model))
+        inputs, names = inference.tensors(), inference.form.output_names
         for give in (model.predict, first_of_stream):
             try:
                 response = inference.response(give(inputs, names, NO_REQUEST), "1")

@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 import tracemalloc
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
+from google.protobuf.message import DecodeError
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from polyglot_inference.errors import InferenceError, InternalError, ModelFailedError
 from polyglot_inference.protocol import codec
 from polyglot_inference.protocol.calls import parsed
+from polyglot_inference.protocol.form import Form, Forms
 from polyglot_inference.protocol.inference import Inference
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.runtime.author import Authored, Method
@@ -185,8 +187,9 @@ def answer(
     """The request and its answer, by the steps of the server; None where it is refused."""
     model = echo(declared)
     try:
-        inference = Inference.of(parsed(pb.ModelInferRequest.FromString, data), model, memory)
-        results = model.predict(inference.tensors(), inference.output_names, inference.described())
+        request = parsed(pb.ModelInferRequest.FromString, data)
+        inference = Inference(request, Form.of(request, model, memory))
+        results = model.predict(inference.tensors(), inference.form.output_names, inference.described())
         return inference, inference.response(results, "1")
     except (InternalError, ModelFailedError):
         raise
@@ -197,11 +200,11 @@ def answer(
 
 
 def assert_gives_back(inference: Inference, response: pb.ModelInferResponse, memory: SharedMemory) -> None:
-    if any(shared.region.name == FROM for shared in inference.shared_outputs.values()):
+    if any(shared.region.name == FROM for shared in inference.form.shared_outputs.values()):
         return  # damage made an output of an input: it may lie over another input
     sent, request = inference.tensors(), inference.request
     response = pb.ModelInferResponse.FromString(response.SerializeToString())
-    assert (response.id, [output.name for output in response.outputs]) == (request.id, inference.output_names)
+    assert (response.id, [output.name for output in response.outputs]) == (request.id, inference.form.output_names)
     for place_in_answer, output in enumerate(response.outputs):
         tensor, shape = sent[output.name], list(output.shape)
         assert shape == next(list(given.shape) for given in request.inputs if given.name == output.name)
@@ -215,3 +218,56 @@ def assert_gives_back(inference: Inference, response: pb.ModelInferResponse, mem
             np.testing.assert_array_equal(typed, tensor, strict=True)
             continue
         assert raw == codec.encode_raw(tensor, output.datatype)
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> tuple[list[TensorSpec], list[bytes]]:
+    """What a model declares, and requests to it that differ little from each other; each comes twice."""
+    declared, data = draw(exchanges())
+    requests = []
+    for _ in range(draw(st.integers(1, 4))):
+        try:
+            request = pb.ModelInferRequest.FromString(data)
+        except DecodeError:
+            break
+        for change in draw(st.lists(st.sampled_from(["id", "shape", "data", "outputs", "parameters"]), max_size=2)):
+            if change == "id":
+                request.id = draw(st.text(max_size=3))
+            elif change == "outputs":
+                request.outputs.add(name=draw(st.sampled_from(["x", "z"])))
+            elif change == "parameters":
+                for key, value in draw(parameters).items():
+                    request.parameters[key].CopyFrom(value)
+            elif change == "shape" and request.inputs:
+                request.inputs[0].shape.reverse()
+            elif request.raw_input_contents:
+                request.raw_input_contents[0] = request.raw_input_contents[0][::-1]
+        requests.append(request.SerializeToString())
+    return declared, [*requests, data, *requests, damaged(draw, data), data]
+
+
+@given(conversation=conversations())
+def test_a_known_form_is_served_as_if_it_were_new(
+    memory: SharedMemory, conversation: tuple[list[TensorSpec], list[bytes]]
+) -> None:
+    declared, requests = conversation
+    model = echo(declared)
+    forms = Forms(model)
+    for data in requests:
+        known = outcome(model, data, lambda request: forms.of(request, memory))
+        assert known == outcome(model, data, lambda request: Form.of(request, model, memory))
+
+
+def outcome(model: PythonModel, data: bytes, form_of: Callable[[pb.ModelInferRequest], Form]) -> object:
+    """All that callers and the queue learn of a request; for a refused one the reason."""
+    try:
+        request = parsed(pb.ModelInferRequest.FromString, data)
+        form = form_of(request)
+        learnt = form.signature, form.rows, form.raw, list(form.shared_outputs)
+        if any(shared.region.name == FROM for shared in form.shared_outputs.values()):
+            return learnt  # damage made an output of an input, which would be another one the next time
+        inference = Inference(request, form)
+        results = model.predict(inference.tensors(), form.output_names, inference.described())
+        return learnt, inference.response(results, "1").SerializeToString(deterministic=True)
+    except InferenceError as refusal:
+        return type(refusal), refusal.message

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from polyglot_inference.errors import InferenceError, InvalidRequestError, InvalidTensorError, UnsupportedError
+from polyglot_inference.protocol.form import MOST_FORM_BYTES, MOST_FORMS, Form, Forms
 from polyglot_inference.protocol.inference import Inference
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.runtime.model import NO_REQUEST, Request
@@ -53,9 +54,13 @@ def typed() -> pb.ModelInferRequest:
     return request
 
 
+def asked(request: pb.ModelInferRequest) -> Inference:
+    return Inference(request, Form.of(request, MODEL))
+
+
 def answer(request: pb.ModelInferRequest) -> pb.ModelInferResponse:
-    inference = Inference.of(request, MODEL)
-    results = MODEL.predict(inference.tensors(), [spec.name for spec in inference.outputs])
+    inference = asked(request)
+    results = MODEL.predict(inference.tensors(), inference.form.output_names)
     return inference.response(results, "1")
 
 
@@ -99,11 +104,11 @@ def test_inputs_may_come_in_any_order() -> None:
 
 
 def test_rows_are_the_variable_first_dimension() -> None:
-    assert Inference.of(raw(), MODEL).rows == 4
+    assert Form.of(raw(), MODEL).rows == 4
 
 
 def test_outputs_of_a_foreign_memory_layout_are_written_row_major() -> None:
-    inference = Inference.of(raw(), MODEL)
+    inference = asked(raw())
     transposed = np.asfortranarray(np.arange(6, dtype=">f4").reshape(2, 3))
     response = inference.response({"total": transposed, "half": np.zeros(1, np.float16)}, "1")
     assert np.frombuffer(response.raw_output_contents[0], "<f4").tolist() == [0, 1, 2, 3, 4, 5]
@@ -206,14 +211,49 @@ def test_a_wrong_request_is_refused_with_the_reason(spoil: Spoil, error: type[In
     assert complaint in caught.value.message
 
 
-@pytest.mark.parametrize("outputs", [[], ["half"], ["half", "total"]])
-def test_a_request_reads_the_same_with_a_parameter_which_spares_it_no_check(outputs: list[str]) -> None:
-    def read(request: pb.ModelInferRequest) -> tuple[object, ...]:
-        request.outputs.extend(pb.ModelInferRequest.InferRequestedOutputTensor(name=name) for name in outputs)
-        inference = Inference.of(request, MODEL)
-        tensors = {name: tensor.tolist() for name, tensor in inference.tensors().items()}
-        return inference.signature, inference.outputs, inference.raw, inference.rows, inference.shapes, tensors
+def test_a_form_is_checked_once_whatever_the_data_and_the_name() -> None:
+    forms, request = Forms(MODEL), raw()
+    form = forms.of(request)
+    request.id = "eight"
+    request.raw_input_contents[0] = bytes(32)
+    assert forms.of(request) is form
+    request.inputs[0].shape[0] = 3
+    assert forms.of(request) is not form
 
-    thorough = raw()
-    thorough.parameters["priority"].int64_param = 1
-    assert read(raw()) == read(thorough)
+
+def make_typed(request: pb.ModelInferRequest) -> None:
+    request.CopyFrom(typed())
+
+
+def add_parameter(request: pb.ModelInferRequest) -> None:
+    request.parameters["timeout"].int64_param = 5
+
+
+def add_long_parameter(request: pb.ModelInferRequest) -> None:
+    request.inputs[0].parameters["note"].string_param = "x" * MOST_FORM_BYTES
+
+
+@pytest.mark.parametrize("change", [make_typed, add_parameter, add_long_parameter])
+def test_a_form_that_others_will_hardly_share_is_not_remembered(change: Spoil) -> None:
+    forms, request = Forms(MODEL), raw()
+    change(request)
+    assert forms.of(request).rows == 4
+    assert len(forms) == 0
+
+
+def test_only_so_many_forms_are_remembered() -> None:
+    forms, request = Forms(MODEL), raw()
+    for rows in range(MOST_FORMS + 2):
+        request.inputs[0].shape[0] = rows
+        assert forms.of(request).rows == rows
+        assert len(forms) <= MOST_FORMS
+    assert forms.of(request) is forms.of(request)
+
+
+def test_an_answer_of_other_shapes_than_the_last_one_has_its_own() -> None:
+    inference = asked(raw())
+    for size in (2, 3, 3):
+        total, half = np.full(size, size, np.float32), np.zeros(1, np.float16)
+        response = inference.response({"total": total, "half": half}, "1")
+        assert (response.id, [list(output.shape) for output in response.outputs]) == ("seven", [[size], [1]])
+        assert list(response.raw_output_contents) == [total.tobytes(), half.tobytes()]
