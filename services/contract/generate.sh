@@ -10,7 +10,7 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 proto="$root/services/contract/proto"
 python="${PYTHON:-$root/.venv/bin/python}"
 gateway="$root/services/go-gateway"
-files=(grpc_service.proto model_config.proto)
+files=(grpc_service.proto model_config.proto lane.proto)
 
 if ! "$python" -c 'import grpc_tools, mypy_protobuf' 2>/dev/null; then
   echo "generate.sh: $python lacks grpcio-tools or mypy-protobuf; run 'make venv' first" >&2
@@ -34,7 +34,7 @@ generate_python() {
     -e "s|_descriptor_pool.Default()|_pool|" "$out/$package"/*_pb2.py
   PATH="$(dirname "$python"):$PATH" "$python" -m grpc_tools.protoc \
     -I "$sources" \
-    --grpc_python_out="$out" --mypy_grpc_out="quiet:$out" "$package/grpc_service.proto"
+    --grpc_python_out="$out" --mypy_grpc_out="quiet:$out" "$package/grpc_service.proto" "$package/lane.proto"
 }
 
 generate_go() {
