@@ -44,7 +44,11 @@ def table(results: Results) -> str:
 
 def _lines(results: Results, raw: Path, pictures: Sequence[Path]) -> Iterator[str]:
     machine = results.machine
-    kind = f"{'quick run: what the targets ask for, ' if results.quick else ''}rounds: {results.rounds}"
+    kind = f"rounds: {results.rounds}"
+    if results.quick:
+        kind = f"quick run: what the targets ask for, {kind}"
+    elif results.rounds > 1:
+        kind += ", after the first of what the targets ask for"
     yield "# Benchmarks"
     yield ""
     yield "Written by `make bench-rivals`; don't edit. How it measures and how to read it: [bench](../bench/README.md)."

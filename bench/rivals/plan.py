@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.rivals.measure import Timing
 from bench.rivals.peers.base import Peer, Variant
@@ -14,8 +14,24 @@ ALL_CLIENTS = (1, 8, 32, 128)
 #: Clients of the runs that only a target asks for: 64 KiB tensors and streams.
 TARGET_CLIENTS = (32,)
 STREAM_CLIENTS = (8,)
+TIMING = Timing(0.4, 1.5)
 #: What a start takes on average, and each measurement beside its own time.
 START_SECONDS, REST_SECONDS = 5.0, 0.6
+
+
+#: The numbers of clients of each protocol, by workload.
+Wanted = Mapping[str, Mapping[str, tuple[int, ...]]]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One start of a server, and the numbers of clients that call it, by protocol."""
+
+    round: int
+    workload: str
+    peer: Peer
+    variant: Variant
+    wanted: Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -25,27 +41,33 @@ class Plan:
     quick: bool
     rounds: int
     timing: Timing
-    workloads: Mapping[str, Mapping[str, tuple[int, ...]]]
+    workloads: Wanted
+    #: What every round after the first measures: what targets are judged by, which one slow minute must not decide.
+    again: Wanted
     #: How long each server is called at a constant rate; 0: not at all.
     paced_seconds: float = 0
 
-    def turns(self, peers: Sequence[Peer]) -> Iterator[tuple[int, str, Peer, Variant]]:
+    def turns(self, peers: Sequence[Peer]) -> Iterator[Turn]:
         """Give what is started, one after the other: A B A B, so that a slow minute meets them all."""
         for number in range(1, self.rounds + 1):
-            for workload in self.workloads:
+            for workload, wanted in (self.workloads if number == 1 else self.again).items():
                 for peer in peers:
                     for variant in peer.variants:
-                        speaks = set(peer.protocols) & set(self.workloads[workload])
+                        speaks = set(peer.protocols) & set(wanted)
                         if speaks and (not self.quick or variant in quick_variants(peer)):
-                            yield number, workload, peer, variant
+                            yield Turn(number, workload, peer, variant, wanted)
+
+    def only(self, names: Sequence[str]) -> Plan:
+        """Return the same with these workloads alone."""
+        kept, again = ({name: each[name] for name in names if name in each} for each in (self.workloads, self.again))
+        return replace(self, workloads=kept, again=again)
 
     def seconds(self, peers: Sequence[Peer]) -> float:
         """Return about how long the run takes."""
         each = self.timing.warm_up + self.timing.seconds + REST_SECONDS
         total = 0.0
-        for _, workload, peer, _ in self.turns(peers):
-            wanted = self.workloads[workload]
-            cells = sum(len(wanted.get(protocol, ())) for protocol in peer.protocols)
+        for turn in self.turns(peers):
+            cells = sum(len(turn.wanted.get(protocol, ())) for protocol in turn.peer.protocols)
             total += START_SECONDS + each * cells
         paced = sum(START_SECONDS + 2 * self.paced_seconds for peer in peers if REST in peer.protocols)
         return total + (paced if self.paced_seconds else 0)
@@ -59,18 +81,21 @@ def quick_variants(peer: Peer) -> list[Variant]:
     return list(chosen.values())
 
 
+def targeted() -> Wanted:
+    """Return what the targets ask for."""
+    clients: dict[str, tuple[int, ...]] = dict.fromkeys((REST, BINARY, GRPC), (1, 32))
+    return {"identity": clients | {STREAM: STREAM_CLIENTS}, LARGE: {GRPC: TARGET_CLIENTS}}
+
+
 def quick() -> Plan:
     """Return a run of some minutes that judges every target: one round of what they ask for."""
-    clients = dict.fromkeys((REST, BINARY, GRPC), (1, 32))
-    workloads: dict[str, Mapping[str, tuple[int, ...]]] = {"identity": clients | {STREAM: STREAM_CLIENTS}}
-    workloads[LARGE] = {GRPC: TARGET_CLIENTS}
-    return Plan(True, 1, Timing(0.4, 1.5), workloads)
+    return Plan(True, 1, TIMING, targeted(), targeted())
 
 
 def full() -> Plan:
-    """Return the run whose table is published."""
+    """Return the run whose table is published: everything once, and a second round of what the targets ask for."""
     clients = dict.fromkeys((REST, BINARY, GRPC), ALL_CLIENTS)
     workloads: dict[str, Mapping[str, tuple[int, ...]]] = dict.fromkeys(WORKLOADS, clients)
     workloads["identity"] = clients | {STREAM: STREAM_CLIENTS}
     workloads[LARGE] = {GRPC: TARGET_CLIENTS}
-    return Plan(False, 2, Timing(0.5, 2.5), workloads, paced_seconds=5)
+    return Plan(False, 2, TIMING, workloads, targeted(), paced_seconds=5)

@@ -33,7 +33,9 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="what the targets ask for, one round")
-    parser.add_argument("--rounds", type=int, help="how often each server has its turn (default: 2, or 1 if quick)")
+    parser.add_argument(
+        "--rounds", type=int, help="how often what the targets ask for is measured (default: 2, or 1 if quick)"
+    )
     parser.add_argument("--workloads", nargs="+", choices=[*WORKLOADS, LARGE], help="default: all")
     parser.add_argument("--peers", nargs="+", metavar="NAME", help="only these servers; the page is left as it is")
     return parser.parse_args(words)
@@ -48,7 +50,7 @@ def planned(options: argparse.Namespace) -> plan.Plan:
         unknown = set(options.workloads) - set(chosen.workloads)
         if unknown:
             raise BenchError(f"a quick run has no {', '.join(sorted(unknown))}; leave --quick")
-        chosen = replace(chosen, workloads={name: chosen.workloads[name] for name in options.workloads})
+        chosen = chosen.only(options.workloads)
     return chosen
 
 
@@ -78,15 +80,15 @@ def execute(chosen: plan.Plan, peers: Sequence[Peer]) -> Results:
     measurements: list[Measurement] = []
     failures: list[Failure] = []
     begun, before, measured = now(), load_average(), commit()
-    for number, name, peer, variant in chosen.turns(peers):
+    for turn in chosen.turns(peers):
         with tempfile.TemporaryDirectory(prefix="rivals-") as scratch:
             for found in measure(
-                peer,
-                variant,
-                workloads[name],
-                wanted=chosen.workloads[name],
+                turn.peer,
+                turn.variant,
+                workloads[turn.workload],
+                wanted=turn.wanted,
                 timing=chosen.timing,
-                number=number,
+                number=turn.round,
                 folder=Path(scratch),
             ):
                 if isinstance(found, Measurement):

@@ -282,24 +282,44 @@ def test_a_quick_run_measures_all_that_the_targets_need() -> None:
     peers: list[Peer] = [*polyglot.rows(Path("gateway"), "1"), *foreign.PEERS]
     chosen = plan.quick()
     found = []
-    for _, workload, peer, variant in chosen.turns(peers):
-        for protocol in set(chosen.workloads[workload]) & set(peer.protocols):
-            for clients in chosen.workloads[workload][protocol]:
-                cell: dict[str, Any] = {"workload": workload, "protocol": protocol, "clients": clients}
-                found.append(measured(peer.name, 100, variant=variant.title, workers=variant.workers, **cell))
+    for turn in chosen.turns(peers):
+        for protocol in set(turn.wanted) & set(turn.peer.protocols):
+            for clients in turn.wanted[protocol]:
+                cell: dict[str, Any] = {"workload": turn.workload, "protocol": protocol, "clients": clients}
+                found.append(
+                    measured(turn.peer.name, 100, variant=turn.variant.title, workers=turn.variant.workers, **cell)
+                )
     assert NOT_JUDGED not in judged(found).values()
 
 
 def test_turns_interleave_the_servers() -> None:
     two = chosen_peers(foreign.PEERS, ["kserve", "fastapi"])
-    turns = [(number, peer.name, variant) for number, name, peer, variant in plan.full().turns(two) if name == "digits"]
+    turns = [
+        (turn.round, turn.peer.name, turn.variant) for turn in plan.full().turns(two) if turn.workload == "identity"
+    ]
     once = [("kserve", ONE), ("kserve", TWO), ("fastapi", ONE), ("fastapi", TWO)]
     assert turns == [(number, *each) for number in (1, 2) for each in once]
 
 
+def test_rounds_after_the_first_repeat_what_targets_are_judged_by() -> None:
+    kserve = chosen_peers(foreign.PEERS, ["kserve"])
+    rounds = {number: [turn for turn in plan.full().turns(kserve) if turn.round == number] for number in (1, 2)}
+    assert {turn.workload for turn in rounds[1]} == {"identity", "digits", "orientation", LARGE}
+    assert {turn.workload for turn in rounds[2]} == {"identity", LARGE}
+    assert {clients for turn in rounds[1] for clients in turn.wanted.get(REST, ())} == {1, 8, 32, 128}
+    assert {clients for turn in rounds[2] for clients in turn.wanted.get(REST, ())} == {1, 32}
+
+
+def test_a_run_of_some_workloads_leaves_out_the_others() -> None:
+    chosen = planned(arguments(["--workloads", "digits"]))
+    assert [(turn.round, turn.workload) for turn in chosen.turns(chosen_peers(foreign.PEERS, ["fastapi"]))] == [
+        (1, "digits")
+    ] * 2
+
+
 def test_a_server_that_speaks_none_of_a_workloads_protocols_is_not_started_for_it() -> None:
     fastapi = chosen_peers(foreign.PEERS, ["fastapi"])
-    assert LARGE not in {name for _, name, _, _ in plan.full().turns(fastapi)}
+    assert LARGE not in {turn.workload for turn in plan.full().turns(fastapi)}
 
 
 def test_unknown_servers_and_workloads_are_refused() -> None:
