@@ -82,7 +82,7 @@ class InferenceServer:
         self._access = Access(settings.administration)
         self._administration = Administration(self._repository, self.lifecycle, self._access, tracing, logs)
         shared = settings.shared_memory
-        memory = SharedMemory(shared.key_prefix) if shared.enabled else None
+        memory = SharedMemory(shared.key_prefix, shared.max_bytes) if shared.enabled else None
         self._memory = SharedMemoryMethods(memory, self.metrics)
         self._service = InferenceService(
             self._repository,

@@ -202,6 +202,9 @@ class SharedMemorySettings(_Section):
     key_prefix: str = Field(
         default="/polyglot_", pattern=r"^/[^/]+$", description="What the names of shared memory objects begin with"
     )
+    max_bytes: int = Field(
+        default=256 * 2**20, ge=1, le=2**40, description="Bytes there of one request's inputs, and of its outputs"
+    )
 
 
 class Settings(BaseSettings):

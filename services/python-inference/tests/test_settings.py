@@ -19,7 +19,7 @@ drain: {timeoutSeconds: 12.5}
 log: {level: DEBUG}
 runtime: {cpus: 3}
 administration: {mode: Full, restricted: [{apis: [logging, trace], header: x-admin, value: secret}]}
-sharedMemory: {enabled: true, keyPrefix: /models-}
+sharedMemory: {enabled: true, keyPrefix: /models-, maxBytes: 1048576}
 """
 MINIMAL = "models: [{name: digits, format: ONNX, path: /models/digits}]"
 
@@ -43,7 +43,7 @@ def test_every_field_is_read_from_the_file(file: Path) -> None:
     assert (settings.grpc.listen, settings.grpc.max_message_bytes) == (["127.0.0.1:9100"], 2**20)
     assert (settings.metrics.host, settings.metrics.port) == ("127.0.0.1", 9101)
     assert (settings.drain.timeout_seconds, settings.log.level, settings.runtime.cpus) == (12.5, "DEBUG", 3)
-    assert (settings.shared_memory.enabled, settings.shared_memory.key_prefix) == (True, "/models-")
+    assert settings.shared_memory.model_dump() == {"enabled": True, "key_prefix": "/models-", "max_bytes": 2**20}
     (restriction,) = settings.administration.restricted
     assert (settings.administration.mode, restriction.apis) == ("Full", ["logging", "trace"])
     assert (restriction.header, restriction.value.get_secret_value()) == ("x-admin", "secret")
@@ -57,7 +57,7 @@ def test_only_models_are_required(file: Path) -> None:
     assert settings.metrics.port == 9001
     assert (settings.drain.timeout_seconds, settings.log.level, settings.runtime.cpus) == (25, "INFO", None)
     assert (settings.administration.mode, settings.administration.restricted) == ("ReadOnly", [])
-    assert (settings.shared_memory.enabled, settings.shared_memory.key_prefix) == (False, "/polyglot_")
+    assert settings.shared_memory.model_dump() == {"enabled": False, "key_prefix": "/polyglot_", "max_bytes": 2**28}
 
 
 def test_the_environment_overrides_single_fields_of_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,6 +140,10 @@ def test_a_worker_has_its_own_address_and_its_share_of_the_cpus(file: Path) -> N
             "administration.restricted.0.header: String should match pattern",
         ),
         (f"{MINIMAL}\nsharedMemory: {{keyPrefix: a}}", "sharedMemory.keyPrefix: String should match pattern"),
+        (
+            f"{MINIMAL}\nsharedMemory: {{maxBytes: 0}}",
+            "sharedMemory.maxBytes: Input should be greater than or equal to 1",
+        ),
         (f"{MINIMAL}\nlog: {{level: LOUD}}", "log.level: Input should be 'DEBUG', 'INFO'"),
     ],
 )

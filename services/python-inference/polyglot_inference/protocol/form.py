@@ -45,6 +45,8 @@ class Form:
         All inputs, where `raw_input_contents` has an entry for each; else none.
     shared_inputs, shared_outputs
         Those in shared memory.
+    shared_bytes
+        Of the inputs there, which are copied when the request runs.
     output_names
         The names of `outputs`.
     signature
@@ -60,6 +62,7 @@ class Form:
     raw_inputs: Sequence[codec.RawTensor]
     shared_inputs: Mapping[str, SharedTensor]
     shared_outputs: Mapping[str, SharedTensor]
+    shared_bytes: int
     output_names: Sequence[str]
     signature: Hashable
     last_outputs: tuple[object, bytes] = (None, b"")
@@ -94,6 +97,7 @@ class Form:
             else (),
             shared_inputs=shared_inputs,
             shared_outputs=shared_tensors("output", request.outputs, memory),
+            shared_bytes=sum(tensor.byte_size for tensor in shared_inputs.values()),
             output_names=output_names,
             signature=(tuple([(name, shape[1:]) for name, shape in shapes.items()]), tuple(output_names)),
         )

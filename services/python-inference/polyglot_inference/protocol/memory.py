@@ -1,7 +1,7 @@
 """Triton's shared memory extensions: registering regions, and the tensors of a request that lie in one."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
@@ -155,15 +155,18 @@ def shared_tensors(role: str, tensors: Iterable[Tensor], memory: SharedMemory | 
     Raises
     ------
     InvalidTensorError
-        A region is unknown, or the tensor's part is not within it.
+        A region is unknown, the tensor's part is not within it, or all of them together have too many bytes.
     UnsupportedError
         Shared memory is off.
     """
-    return {
+    shared = {
         tensor.name: _shared(f"{role} {tensor.name!r}", tensor, memory)
         for tensor in tensors
         if tensor.parameters and REGION in tensor.parameters
     }
+    if memory is not None:
+        _require_bounded(role, shared.values(), memory.max_bytes)
+    return shared
 
 
 def _shared(owner: str, tensor: Tensor, memory: SharedMemory | None) -> SharedTensor:
@@ -181,3 +184,13 @@ def _shared(owner: str, tensor: Tensor, memory: SharedMemory | None) -> SharedTe
     except InferenceError as error:
         raise InvalidTensorError(f"{owner}: {error.message}") from None
     return SharedTensor(owner, region, offset, size)
+
+
+def _require_bounded(role: str, tensors: Collection[SharedTensor], max_bytes: int) -> None:
+    size = sum(tensor.byte_size for tensor in tensors)
+    if size > max_bytes:
+        whose = next(iter(tensors)).owner if len(tensors) == 1 else f"the {role}s in shared memory"
+        raise InvalidTensorError(
+            f"{whose}: {_BYTE_SIZE} is {size}{' in all' if len(tensors) > 1 else ''}, more than the server's setting"
+            f" sharedMemory.maxBytes = {max_bytes} allows; use less, or raise it"
+        )

@@ -186,7 +186,9 @@ class InferenceService:
         self, served: ServedModel, request: pb.ModelInferRequest, call: Call
     ) -> asyncio.Future[pb.ModelInferResponse]:
         inference = Inference(request, served.forms.of(request, self._memory))
-        return served.start(inference, call.size, _queue_deadline(call, inference))
+        # What lies in shared memory is copied when the call runs; it counts, to bound what a batch copies at a time.
+        size = call.size + inference.form.shared_bytes
+        return served.start(inference, size, _queue_deadline(call, inference))
 
     def _find(self, name: str, version: str, call: Call) -> ServedModel:
         served = self._repository.find(name, version)

@@ -93,9 +93,13 @@ class SharedMemory:
     ----------
     key_prefix
         What the names of objects must begin with, so that no caller names memory of others.
+    max_bytes
+        Most bytes that the inputs of one request, or its outputs, may have here. A caller pays nothing for the size of
+        a sparse object, whoever reads or fills it does.
     """
 
-    def __init__(self, key_prefix: str) -> None:
+    def __init__(self, key_prefix: str, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
         self._key_prefix = key_prefix
         self._regions: dict[str, Region] = {}
 

@@ -37,7 +37,7 @@ MOST_BYTES_BESIDE = 2**17
 @pytest.fixture(scope="module")
 def memory() -> Iterator[SharedMemory]:
     prefix = f"/polyglot-fuzz-{uuid.uuid4().hex}-"
-    memory = SharedMemory(prefix)
+    memory = SharedMemory(prefix, 3 * REGION_BYTES // 2)
     files = [FOLDER / f"{prefix[1:]}{region}" for region in (FROM, TO)]
     for region, file in zip((FROM, TO), files, strict=True):
         file.write_bytes(bytes(REGION_BYTES))

@@ -22,7 +22,7 @@ FIELDS = {
     "runtime": ("cpus",),
     "administration": ("mode", "restricted", "apis", "header", "value"),
     "queue": ("maxSize", "maxBytes"),
-    "sharedMemory": ("enabled", "keyPrefix"),
+    "sharedMemory": ("enabled", "keyPrefix", "maxBytes"),
 }
 # The scalars of YAML 1.1 are many: dates, sexagesimal, binary and tagged ones.
 scalar_texts = st.sampled_from(

@@ -15,13 +15,13 @@ import pytest
 
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.runtime.shared_memory import FOLDER
-from polyglot_inference.settings import ModelSettings, SharedMemorySettings
+from polyglot_inference.settings import ModelSettings, QueueSettings, SharedMemorySettings
 
 if TYPE_CHECKING:
     from tests.conftest import Gate, Serve, Serving, WritePython
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
-ON = SharedMemorySettings.model_construct(enabled=True, key_prefix="/polyglot-test-")
+ON = SharedMemorySettings.model_construct(enabled=True, key_prefix="/polyglot-test-", max_bytes=2000)
 ECHO = """
     class Model:
         inputs = [dict(name="text", datatype="BYTES", shape=[-1]), dict(name="number", datatype="INT64", shape=[-1])]
@@ -53,8 +53,8 @@ def content(file: Path) -> bytes:
     return file.read_bytes()
 
 
-async def register(serving: Serving, file: Path, name: str = "r") -> None:
-    request = pb.SystemSharedMemoryRegisterRequest(name=name, key=f"/{file.name}", byte_size=1000)
+async def register(serving: Serving, file: Path, name: str = "r", byte_size: int = 1000) -> None:
+    request = pb.SystemSharedMemoryRegisterRequest(name=name, key=f"/{file.name}", byte_size=byte_size)
     await serving.stub.SystemSharedMemoryRegister(request)
 
 
@@ -118,20 +118,68 @@ async def test_an_input_in_shared_memory_goes_with_raw_and_typed_ones(
         (shared("r", 32, 999), "input 'x': 32 bytes from 999 exceed shared memory region 'r' of 1000 bytes"),
         (shared("r", 32, 2**63 - 1), "exceed shared memory region"),
         (shared("r", 32, -1), "must not be negative"),
+        (shared("huge", 2001), "input 'x': shared_memory_byte_size is 2001, more than the server's setting"),
+        (shared("huge", 2**40), "sharedMemory.maxBytes = 2000 allows; use less, or raise it"),
         (shared("r", 31), "input 'x': 31 bytes of raw data, but shape [2, 4] of FP32 needs 32"),
     ],
 )
 async def test_a_wrong_part_of_a_region_is_refused(
     serve: Serve, identity: ModelSettings, file: Path, parameters: dict[str, pb.InferParameter], complaint: str
 ) -> None:
+    os.truncate(file, 2**40)  # sparse: it costs its caller nothing
     async with serve(identity, shared_memory=ON) as serving:
         await register(serving, file)
+        await register(serving, file, "huge", 2**40)
         request = pb.ModelInferRequest(model_name="identity")
         request.inputs.add(name="x", datatype="FP32", shape=[2, 4], parameters=parameters)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await serving.stub.ModelInfer(request)
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert complaint in str(caught.value.details())
+
+
+async def test_tensors_in_shared_memory_are_bounded_by_their_sum_before_the_model_runs(
+    serve: Serve, python_model: WritePython, file: Path
+) -> None:
+    os.truncate(file, 4000)
+    async with serve(python_model("echo", ECHO), shared_memory=ON) as serving:
+        await register(serving, file, byte_size=4000)
+        inputs, outputs = (pb.ModelInferRequest(model_name="echo") for _ in range(2))
+        for request, sizes in ((inputs, (1200, 808)), (outputs, (8, 8))):
+            request.inputs.add(name="text", datatype="BYTES", shape=[2], parameters=shared("r", sizes[0], 100))
+            request.inputs.add(name="number", datatype="INT64", shape=[sizes[1] // 8], parameters=shared("r", sizes[1]))
+        for name in ("text", "number"):
+            outputs.outputs.add(name=name, parameters=shared("r", 1001, 2000))
+        for request, complaint in (
+            (inputs, "the inputs in shared memory: shared_memory_byte_size is 2008 in all, more than"),
+            (outputs, "the outputs in shared memory: shared_memory_byte_size is 2002 in all, more than"),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await serving.stub.ModelInfer(request)
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert complaint in str(caught.value.details())
+        outputs.outputs[0].parameters["shared_memory_byte_size"].int64_param = 999
+        await serving.stub.ModelInfer(outputs)
+
+
+async def test_inputs_in_shared_memory_count_with_the_bytes_that_wait(
+    serve: Serve, gated: ModelSettings, gate: Callable[[], Gate], file: Path
+) -> None:
+    numbers = np.zeros(100, dtype=np.int64)
+    async with serve(
+        gated, shared_memory=ON, queue=QueueSettings.model_construct(max_size=10, max_bytes=1500)
+    ) as serving:
+        await register(serving, file)
+        calls = [asyncio.ensure_future(serving.stub.ModelInfer(infer_request("gated", "x", "INT64", numbers)))]
+        await gate().started()
+        calls.append(asyncio.ensure_future(serving.stub.ModelInfer(infer_request("gated", "x", "INT64", numbers))))
+        await serving.stub.SystemSharedMemoryStatus(pb.SystemSharedMemoryStatusRequest())  # it waits before the next
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await serving.stub.ModelInfer(infer_request("gated", "x", "INT64", numbers))
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "would exceed queue.maxBytes = 1500" in str(caught.value.details())
+        gate().release(2)
+        await asyncio.gather(*calls)
 
 
 async def test_an_output_that_does_not_fit_and_an_input_in_two_places_are_refused(

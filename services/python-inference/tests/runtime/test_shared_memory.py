@@ -19,7 +19,7 @@ PREFIX = "/polyglot-test-"
 
 @pytest.fixture
 def memory() -> SharedMemory:
-    return SharedMemory(PREFIX)
+    return SharedMemory(PREFIX, max_bytes=10_000)
 
 
 @pytest.fixture
