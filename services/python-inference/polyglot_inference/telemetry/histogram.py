@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Final
 
+import prometheus_client
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import HistogramMetricFamily
 from prometheus_client.registry import Collector
@@ -42,13 +43,14 @@ class Observations:
         if len(self._kept) >= _MOST_KEPT:
             self._count()
 
-    def add_to(self, family: HistogramMetricFamily, labels: dict[str, str]) -> None:
-        """Add all that was observed, as samples of one moment."""
+    def add_to(self, family: HistogramMetricFamily, labels: dict[str, str], *, created: bool) -> None:
+        """Add all that was observed, as samples of one moment, and where it is asked for the time of creation."""
         counts, total = self._count()
         names = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
         buckets = list(zip(names, accumulate(counts), strict=True))
         family.add_metric(list(labels.values()), buckets, total)
-        family.add_sample(f"{family.name}_created", labels, self._created)
+        if created:
+            family.add_sample(f"{family.name}_created", labels, self._created)
 
     def _count(self) -> tuple[list[int], float]:
         """The values of each bucket and the sum of all, with those that were kept."""
@@ -101,8 +103,17 @@ class Histogram(Collector):
         """The family with all its series."""
         with self._lock:
             series = list(self._series.items())
-        families = self.describe()
+        families, created = self.describe(), _tells_created()
         for family in families:
             for value, observations in series:
-                observations.add_to(family, {self._label: value})
+                observations.add_to(family, {self._label: value}, created=created)
         return families
+
+
+def _tells_created() -> bool:
+    """Whether series have `_created` beside them, by PROMETHEUS_DISABLE_CREATED_SERIES or a call of the library's.
+
+    It lets others set that and not ask for it, so a histogram of its own is asked.
+    """
+    (known,) = prometheus_client.Histogram("known", "One of the library's.", registry=None).collect()
+    return any(sample.name == "known_created" for sample in known.samples)

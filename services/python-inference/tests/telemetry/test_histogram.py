@@ -37,6 +37,21 @@ def test_a_scrape_is_that_of_the_librarys_histogram(first: list[float], second: 
         assert scraped(ours) == scraped(theirs)
 
 
+def test_the_time_of_creation_is_told_as_the_library_is_told_to() -> None:
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    Histogram("a", "What it is.", "model", BOUNDS, ours).labels("m").observe(1)
+    prometheus_client.Histogram("a", "What it is.", ["model"], buckets=BOUNDS, registry=theirs).labels("m").observe(1)
+    created = 'a_created{model="m"}'
+    assert created in scraped(ours)
+    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+    try:
+        assert created not in scraped(ours)
+        assert scraped(ours) == scraped(theirs)
+    finally:
+        prometheus_client.enable_created_metrics()  # type: ignore[no-untyped-call]
+    assert scraped(ours) == scraped(theirs)
+
+
 def test_a_second_histogram_of_the_name_is_refused() -> None:
     registry = CollectorRegistry()
     Histogram("a", "One.", "model", BOUNDS, registry)
