@@ -81,7 +81,8 @@ class Metrics:
         )
         self._applies = Counter(
             "polyglot_apply",
-            "Steps taken on children by kind and result: created, configured, unchanged, deleted, conflict, failed",
+            "Steps taken on children by kind and result: created, configured, unchanged, deleted, waiting, conflict, "
+            "failed",
             ["kind", "result"],
             registry=self.registry,
         )

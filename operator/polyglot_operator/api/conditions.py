@@ -46,6 +46,7 @@ class Reason(StrEnum):
     RECONCILED = "Reconciled"
     NOT_ACCEPTED = "NotAccepted"
     NAME_CONFLICT = "NameConflict"
+    CHILD_TERMINATING = "ChildTerminating"
     APPLY_REFUSED = "ApplyRefused"
     APPLY_FAILED = "ApplyFailed"
 
@@ -129,6 +130,11 @@ REASONS: Final[tuple[Row, ...]] = (
         _T.RECONCILED, "False", _R.NAME_CONFLICT,
         "An object with the name of a child exists and does not belong to this service; it is left alone.",
         "Delete or rename the object that the message names, or rename the service.",
+    ),
+    Row(
+        _T.RECONCILED, "False", _R.CHILD_TERMINATING,
+        "A child is being deleted; it is made anew when it is gone.",
+        "Wait; when it lasts, a finalizer that the message names holds the child: let its owner finish, or remove it.",
     ),
     Row(
         _T.RECONCILED, "False", _R.APPLY_REFUSED,

@@ -13,7 +13,7 @@ from polyglot_operator.cluster.client import Client
 from polyglot_operator.cluster.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
 from polyglot_operator.cluster.inventory import Inventory, Key
 from polyglot_operator.cluster.kinds import DEPLOYMENT, Ref
-from polyglot_operator.reconcile.plan import Action, Settled, Step
+from polyglot_operator.reconcile.plan import Action, Settled, Step, being_deleted
 from polyglot_operator.reconcile.status import Verdict
 from polyglot_operator.telemetry import Metrics
 
@@ -29,6 +29,7 @@ class Outcome:
 
     conflicts: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
     again: bool = False
 
     @property
@@ -39,6 +40,8 @@ class Outcome:
             return Verdict("False", Reason.NAME_CONFLICT, f"not ours and left alone: {taken}; delete or rename it")
         if self.refused:
             return Verdict("False", Reason.APPLY_REFUSED, "; ".join(self.refused))
+        if self.waiting:
+            return Verdict("False", Reason.CHILD_TERMINATING, "; ".join(self.waiting))
         return Verdict("True", Reason.RECONCILED, "every child is as declared")
 
 
@@ -95,6 +98,8 @@ class Executor:
             case Step(Action.CONFLICT):
                 outcome.conflicts.append(str(step.ref))
                 return "conflict"
+            case Step(Action.WAIT, ref, reason):
+                return _wait(ref, reason, outcome)
             case Step(Action.DELETE, ref, uid=str(uid)):
                 await self._delete(key, ref, uid)
                 return "deleted"
@@ -125,8 +130,7 @@ class Executor:
             outcome.conflicts.append(str(ref))
             return "conflict"
         if "deletionTimestamp" in metadata:
-            outcome.again = True
-            return "unchanged"
+            return _wait(ref, being_deleted(found), outcome)
         self._settle(key, obj, await self._client.apply(obj, metadata["uid"]))
         return "configured"
 
@@ -145,6 +149,12 @@ class Executor:
     def _remember_only_the_living(self, key: Key) -> None:
         alive = {child.uid for child in self._inventory.children(key).values()}
         self._settled[key] = {uid: last for uid, last in self.settled(key).items() if uid in alive}
+
+
+def _wait(ref: Ref, reason: str, outcome: Outcome) -> str:
+    """Leave what is being deleted to its end. The watches tell of that only where it has our labels."""
+    outcome.waiting.append(f"{ref} {reason}")
+    return "waiting"
 
 
 def _starts_pods(step: Step) -> bool:

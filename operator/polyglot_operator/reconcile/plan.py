@@ -23,6 +23,7 @@ class Action(StrEnum):
     HANDOVER = "handover"  # of spec.replicas to the field manager that holds it for the autoscaler
     DELETE = "delete"
     UNCHANGED = "unchanged"
+    WAIT = "wait"  # until it is gone: what is being deleted can't be kept
     CONFLICT = "conflict"
 
 
@@ -82,13 +83,20 @@ def _steps_for(
     if not _is_ours(child, owner_uid):
         return [Step(Action.CONFLICT, ref, "belongs to someone else", uid=child.uid)]
     if child.deleting:
-        return [Step(Action.UNCHANGED, ref, "is being deleted and comes back afterwards", uid=child.uid)]
+        return [Step(Action.WAIT, ref, being_deleted(child.view), uid=child.uid)]
     if not _as_applied(obj, child, settled.get(child.uid)):
         update = Step(Action.UPDATE, ref, "differs from what is declared", obj, child.uid)
         return [*_handover(ref, obj, child), update]
     if ref.kind.is_mesh and child.spec != ownership.spec_digest(obj):
         return [Step(Action.REPLACE, ref, "holds fields that are not declared", obj, child.uid)]
     return [Step(Action.UNCHANGED, ref, "is as declared", uid=child.uid)]
+
+
+def being_deleted(live: Mapping[str, Any]) -> str:
+    """Say of an object with a deletionTimestamp what becomes of it, and who holds it."""
+    finalizers = live["metadata"].get("finalizers", ())
+    held = f"; held by the finalizers {', '.join(finalizers)}" if finalizers else ""
+    return f"is being deleted, and made anew when it is gone{held}"
 
 
 def _is_ours(child: Child, owner_uid: str) -> bool:

@@ -58,7 +58,7 @@ POLICY = wanted("PeerAuthentication", mtls={"mode": "STRICT"})
         ([existing(SERVICE, owner="someone-else")], Action.CONFLICT),
         ([existing(SERVICE, owner=None, applied=False)], Action.CONFLICT),
         ([existing(SERVICE, owner=None, owned="without its owner")], Action.UPDATE),
-        ([existing(SERVICE, owned="drifted", deleting=True)], Action.UNCHANGED),
+        ([existing(SERVICE, owned="drifted", deleting=True)], Action.WAIT),
         ([existing(SERVICE, spec="with fields of others")], Action.UNCHANGED),
     ],
 )
