@@ -14,7 +14,7 @@ def build(subject: Subject) -> Object:
     operation = {
         "ports": [str(port) for port in subject.worker_ports.values()],
         "methods": ["POST"],
-        "paths": ["/inference.GRPCInferenceService/*", "/grpc.health.v1.Health/*"],
+        "paths": ["/inference.GRPCInferenceService/*", "/polyglot.v1.Lane/*", "/grpc.health.v1.Health/*"],
     }
     return subject.child(
         "security.istio.io/v1",

@@ -108,8 +108,8 @@ class InferenceServer:
         health = Health()
         health_pb2_grpc.add_HealthServicer_to_server(health, self._server)
         others = {**self._administration.methods(), **self._memory.methods()}
-        handler = self._service.handler(self._access, self._settings.grpc.max_message_bytes, others)
-        self._server.add_generic_rpc_handlers((handler,))
+        handlers = self._service.handlers(self._access, self._settings.grpc.max_message_bytes, others)
+        self._server.add_generic_rpc_handlers(handlers)
         await self.lifecycle.observe(health.observe_state)
         await self.lifecycle.observe(self.metrics.observe_state)
         await self.lifecycle.observe(_log_state)

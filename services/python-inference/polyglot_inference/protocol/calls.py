@@ -188,11 +188,14 @@ def text_metadata(context: Context) -> dict[str, str]:
 
 async def abort(context: Context, failure: InferenceError) -> NoReturn:
     """End the call with the failure's status, text and trailers."""
-    trailers = [(CODE_KEY, failure.code), *failure.trailers]
+    await context.abort(failure.status, failure.message, trailers_of(failure))
+
+
+def trailers_of(failure: InferenceError) -> tuple[tuple[str, str], ...]:
+    """What the caller learns of the current call's failure beside status and text."""
     trace_id = current_trace_id()
-    if trace_id:
-        trailers.append((TRACE_ID_KEY, trace_id))
-    await context.abort(failure.status, failure.message, tuple(trailers))
+    trace = ((TRACE_ID_KEY, trace_id),) if trace_id else ()
+    return ((CODE_KEY, failure.code), *failure.trailers, *trace)
 
 
 def log_failure(name: str, call: Call, failure: InferenceError, error: Exception) -> None:

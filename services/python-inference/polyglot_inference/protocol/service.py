@@ -16,6 +16,7 @@ from polyglot_inference.lifecycle import InFlight, Lifecycle, State
 from polyglot_inference.protocol.access import Access
 from polyglot_inference.protocol.calls import Call, CallEdge, Method
 from polyglot_inference.protocol.inference import Inference
+from polyglot_inference.protocol.lane import LaneEdge
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.protocol.streams import Answers, Send, StreamEdge
 from polyglot_inference.repository.models import ModelRepository
@@ -72,8 +73,10 @@ class InferenceService:
         self._memory = memory
         self._extensions = sorted({*_EXTENSIONS, *extensions})
 
-    def handler(self, access: Access, max_message_bytes: int, others: Mapping[str, Method]) -> grpc.GenericRpcHandler:
-        """The gRPC handler of the service, with the methods that are served elsewhere."""
+    def handlers(
+        self, access: Access, max_message_bytes: int, others: Mapping[str, Method]
+    ) -> tuple[grpc.GenericRpcHandler, grpc.GenericRpcHandler]:
+        """The gRPC handlers of the service, with the methods that are served elsewhere, and of its lanes."""
         methods: dict[str, Method] = {
             **others,
             "ServerLive": self.server_live,
@@ -92,9 +95,19 @@ class InferenceService:
             guard=access.guard("ModelStreamInfer"),
             max_message_bytes=max_message_bytes,
         )
-        return CallEdge(self._tracing, access, max_message_bytes).handler(
+        lanes = LaneEdge(
+            start=self.start_infer,
+            observe=self._observe_infer,
+            lifecycle=self._lifecycle,
+            metrics=self._metrics,
+            tracing=self._tracing,
+            guard=access.guard("ModelInfer"),
+            max_message_bytes=max_message_bytes,
+        )
+        calls = CallEdge(self._tracing, access, max_message_bytes).handler(
             methods, {"ModelStreamInfer": streams.serve}, {"ModelInfer": self._observe_infer}
         )
+        return calls, lanes.handler()
 
     async def server_live(self, _request: pb.ServerLiveRequest, _call: Call) -> pb.ServerLiveResponse:
         """True: the process answers."""
@@ -132,8 +145,11 @@ class InferenceService:
 
     async def model_infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
         """Run a model once."""
-        served = self._admitted(request, call)
-        return await self._start(served, request, call)
+        return await self.start_infer(request, call)
+
+    def start_infer(self, request: pb.ModelInferRequest, call: Call) -> asyncio.Future[pb.ModelInferResponse]:
+        """Have a model run once."""
+        return self._start(self._admitted(request, call), request, call)
 
     def model_stream_infer(
         self, request: pb.ModelInferRequest, call: Call

@@ -41,6 +41,7 @@ from polyglot_inference.protocol.calls import (
 )
 from polyglot_inference.protocol.outbox import Outbox, Turn, Written
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
+from polyglot_inference.protocol.wire import embedded, message_tag
 from polyglot_inference.telemetry.metrics import Metrics
 from polyglot_inference.telemetry.traces import Tracing, caller_context, current_trace_id, record_call
 
@@ -54,8 +55,7 @@ _FINAL, _NOT_FINAL = (
     pb.ModelInferResponse(parameters={"triton_final_response": pb.InferParameter(bool_param=final)}).SerializeToString()
     for final in (True, False)
 )
-_LENGTH_DELIMITED: Final = 2  # the wire type of messages
-_ANSWER_TAG: Final = bytes([pb.ModelStreamInferResponse.INFER_RESPONSE_FIELD_NUMBER << 3 | _LENGTH_DELIMITED])
+_ANSWER_TAG: Final = message_tag(pb.ModelStreamInferResponse.INFER_RESPONSE_FIELD_NUMBER)
 # What a request has whose message could not be read.
 _NO_MESSAGE: Final = pb.ModelInferRequest()
 
@@ -293,7 +293,7 @@ class _Request:
         self._count_answer()
 
     def _put(self, answer: pb.ModelInferResponse, written: Written, *, final: bool) -> None:
-        data = _in_stream(answer.SerializeToString() + (_FINAL if final else _NOT_FINAL))
+        data = embedded(_ANSWER_TAG, answer.SerializeToString() + (_FINAL if final else _NOT_FINAL))
         require_size("response", len(data), self._edge.max_message_bytes)
         self._outbox.put(data, written, self._turn)
 
@@ -341,13 +341,3 @@ class _Request:
 def _tell(written: asyncio.Future[None]) -> None:
     if not written.done():
         written.set_result(None)
-
-
-def _in_stream(answer: bytes) -> bytes:
-    """The bytes of a ModelStreamInferResponse around those of an answer, which are not read again for that."""
-    length, size = bytearray(_ANSWER_TAG), len(answer)
-    while size > 0x7F:
-        length.append(size & 0x7F | 0x80)
-        size >>= 7
-    length.append(size)
-    return bytes(length) + answer

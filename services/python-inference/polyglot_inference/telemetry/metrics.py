@@ -67,6 +67,11 @@ class Metrics:
             registry=self.registry,
         ).set_function(lambda: in_flight.count)
         self.streams = Gauge("polyglot_inference_streams", "Open ModelStreamInfer streams.", registry=self.registry)
+        self.lanes = Gauge(
+            "polyglot_inference_lanes",
+            "Open lanes: streams in which gateways make calls, which are counted as any others.",
+            registry=self.registry,
+        )
         self.stream_answers = Counter(
             "polyglot_inference_stream_answers",
             "Answers written to streams; model is empty when the caller named none that is served.",

@@ -39,7 +39,8 @@ type LaneRequest struct {
 	//	*LaneRequest_Infer
 	//	*LaneRequest_Cancel
 	Action isLaneRequest_Action `protobuf_oneof:"action"`
-	// The time left to the call, in microseconds; 0: no deadline.
+	// The time left to the call, in microseconds from when the message is read; 0: no deadline. The server never runs a
+	// call past it; the gateway cancels one that runs or waits beyond it, since its answer comes only when the model is free.
 	TimeoutMicroseconds uint64 `protobuf:"varint,4,opt,name=timeout_microseconds,json=timeoutMicroseconds,proto3" json:"timeout_microseconds,omitempty"`
 	// The trace that the call belongs to, as W3C Trace Context's header; empty: none.
 	Traceparent string `protobuf:"bytes,5,opt,name=traceparent,proto3" json:"traceparent,omitempty"`

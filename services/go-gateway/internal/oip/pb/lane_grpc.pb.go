@@ -40,7 +40,8 @@ type LaneClient interface {
 	// Answers each call once, in any order; nothing after its cancellation. Calls run beside each other, as unary ones do.
 	//
 	// A server that shuts down answers the calls that it has read and ends the stream with UNAVAILABLE and the code
-	// SERVER_DRAINING: calls without an answer then were never run.
+	// SERVER_DRAINING: calls without an answer then were never run. A message in which no number can be read, or that
+	// begins a call by a number in use, ends it the same way with INVALID_ARGUMENT: its answers could not be told apart.
 	Carry(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[LaneRequest, LaneResponse], error)
 }
 
@@ -74,7 +75,8 @@ type LaneServer interface {
 	// Answers each call once, in any order; nothing after its cancellation. Calls run beside each other, as unary ones do.
 	//
 	// A server that shuts down answers the calls that it has read and ends the stream with UNAVAILABLE and the code
-	// SERVER_DRAINING: calls without an answer then were never run.
+	// SERVER_DRAINING: calls without an answer then were never run. A message in which no number can be read, or that
+	// begins a call by a number in use, ends it the same way with INVALID_ARGUMENT: its answers could not be told apart.
 	Carry(grpc.BidiStreamingServer[LaneRequest, LaneResponse]) error
 	mustEmbedUnimplementedLaneServer()
 }

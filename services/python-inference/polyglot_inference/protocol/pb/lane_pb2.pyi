@@ -42,7 +42,9 @@ class LaneRequest(_message.Message):
     cancel: _builtins.bool
     """Ends the call without an answer; of no effect where it has been answered."""
     timeout_microseconds: _builtins.int
-    """The time left to the call, in microseconds; 0: no deadline."""
+    """The time left to the call, in microseconds from when the message is read; 0: no deadline. The server never runs a
+    call past it; the gateway cancels one that runs or waits beyond it, since its answer comes only when the model is free.
+    """
     traceparent: _builtins.str
     """The trace that the call belongs to, as W3C Trace Context's header; empty: none."""
     request_id: _builtins.str

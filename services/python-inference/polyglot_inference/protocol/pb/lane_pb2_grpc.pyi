@@ -45,7 +45,8 @@ class LaneStub:
     """Answers each call once, in any order; nothing after its cancellation. Calls run beside each other, as unary ones do.
 
     A server that shuts down answers the calls that it has read and ends the stream with UNAVAILABLE and the code
-    SERVER_DRAINING: calls without an answer then were never run.
+    SERVER_DRAINING: calls without an answer then were never run. A message in which no number can be read, or that
+    begins a call by a number in use, ends it the same way with INVALID_ARGUMENT: its answers could not be told apart.
     """
 
 @_typing.type_check_only
@@ -57,7 +58,8 @@ class LaneAsyncStub(LaneStub):
     """Answers each call once, in any order; nothing after its cancellation. Calls run beside each other, as unary ones do.
 
     A server that shuts down answers the calls that it has read and ends the stream with UNAVAILABLE and the code
-    SERVER_DRAINING: calls without an answer then were never run.
+    SERVER_DRAINING: calls without an answer then were never run. A message in which no number can be read, or that
+    begins a call by a number in use, ends it the same way with INVALID_ARGUMENT: its answers could not be told apart.
     """
 
 class LaneServicer(metaclass=_abc_1.ABCMeta):
@@ -72,7 +74,8 @@ class LaneServicer(metaclass=_abc_1.ABCMeta):
         """Answers each call once, in any order; nothing after its cancellation. Calls run beside each other, as unary ones do.
 
         A server that shuts down answers the calls that it has read and ends the stream with UNAVAILABLE and the code
-        SERVER_DRAINING: calls without an answer then were never run.
+        SERVER_DRAINING: calls without an answer then were never run. A message in which no number can be read, or that
+        begins a call by a number in use, ends it the same way with INVALID_ARGUMENT: its answers could not be told apart.
         """
 
 def add_LaneServicer_to_server(servicer: LaneServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

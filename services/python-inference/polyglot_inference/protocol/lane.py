@@ -1,0 +1,308 @@
+"""The edge of polyglot.v1.Lane: calls of ModelInfer as messages of one stream, which a gateway keeps open.
+
+A call of a lane is served, answered, counted, traced and logged as one of its own would be; what the lane spares both
+sides is a stream's opening, headers and end for each. A lane is read until its caller ends it, the process drains, or a
+message leaves no way to tell its calls apart. Whatever was read by then is answered first; what was not has never run.
+"""
+
+import asyncio
+import contextvars
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import grpc
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet  # type: ignore[import-not-found]  # not in types-protobuf
+from opentelemetry import trace
+
+from polyglot_inference.errors import InferenceError, InvalidRequestError, PermissionDeniedError, ServerDrainingError
+from polyglot_inference.lifecycle import Lifecycle
+from polyglot_inference.protocol.access import Guard
+from polyglot_inference.protocol.calls import (
+    SERVICE,
+    Call,
+    Context,
+    Observer,
+    abort,
+    failure_of,
+    log_failure,
+    parsed,
+    require_size,
+    text_metadata,
+    trailers_of,
+)
+from polyglot_inference.protocol.outbox import Outbox
+from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
+from polyglot_inference.protocol.pb import lane_pb2
+from polyglot_inference.protocol.wire import embedded, message_tag
+from polyglot_inference.telemetry.metrics import Metrics
+from polyglot_inference.telemetry.traces import Tracing, caller_context, record_call
+
+LANE: Final = lane_pb2.DESCRIPTOR.services_by_name["Lane"]
+# What every message of a lane is, to those who count, trace and log it.
+RPC: Final = "ModelInfer"
+# Calls of one lane that are served, or whose answers are unwritten. More are left unread, and flow control holds their
+# sender back. More than `queue.maxSize` by default, so that callers are told of a full queue and do not merely feel it.
+MOST_IN_FLIGHT: Final = 8192
+
+_ANSWER_TAG: Final = message_tag(lane_pb2.LaneResponse.INFER_FIELD_NUMBER)
+
+StartInfer = Callable[[pb.ModelInferRequest, Call], asyncio.Future[pb.ModelInferResponse]]
+"""Starts a call and gives its answer's future, which may be cancelled."""
+
+
+class LaneEdge:
+    """Serves lanes by a method for one call.
+
+    Parameters
+    ----------
+    start
+        Starts one call.
+    observe
+        Told call, status and duration in seconds of every call.
+    lifecycle
+        Ends the lanes when the process drains.
+    metrics
+        Told the open lanes.
+    tracing
+        Makes each call's server span.
+    guard
+        What a lane must pass; None where calls are open to all.
+    max_message_bytes
+        Largest request and largest answer of a call.
+    """
+
+    def __init__(
+        self,
+        *,
+        start: StartInfer,
+        observe: Observer,
+        lifecycle: Lifecycle,
+        metrics: Metrics,
+        tracing: Tracing,
+        guard: Guard | None,
+        max_message_bytes: int,
+    ) -> None:
+        self.start = start
+        self.observe = observe
+        self.lifecycle = lifecycle
+        self.metrics = metrics
+        self.tracing = tracing
+        self.guard = guard
+        self.max_message_bytes = max_message_bytes
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """The gRPC handler of the service."""
+        carry: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(self.serve)
+        return grpc.method_handlers_generic_handler(LANE.full_name, {"Carry": carry})
+
+    async def serve(self, _requests: object, context: Context) -> None:
+        """Serve one lane until its caller has ended it and has every answer, or the process drains."""
+        with self.metrics.lanes.track_inprogress():
+            failure = self._refusal(context) or await _Lane(self, context).serve()
+            if failure:
+                await abort(context, failure)
+
+    def _refusal(self, context: Context) -> PermissionDeniedError | None:
+        if self.guard:
+            metadata = text_metadata(context)
+            try:
+                self.guard(metadata)
+            except PermissionDeniedError as refusal:
+                log_failure("Carry", Call(None, metadata.get("x-request-id", "")), refusal, refusal)
+                return refusal
+        return None
+
+
+class _Lane:
+    """One open lane."""
+
+    def __init__(self, edge: LaneEdge, context: Context) -> None:
+        self.edge = edge
+        self._outbox = Outbox(context.write)
+        self._read_message: Callable[[], Awaitable[object]] = context.read
+        # By number: the calls under way, which have no answer yet.
+        self._calls: dict[int, _CarriedCall] = {}
+        self._in_flight = 0  # with those whose answer is unwritten
+        self._fewer = asyncio.Event()
+
+    async def serve(self) -> InferenceError | None:
+        """Serve every call; returns what the lane ends with, None where its caller ended it.
+
+        When the caller is gone this is cancelled, and with it every call.
+        """
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                writing = tasks.create_task(self._outbox.run())
+                reading = tasks.create_task(self._read())
+                draining = tasks.create_task(self.edge.lifecycle.draining())
+                await asyncio.wait((reading, draining), return_when=asyncio.FIRST_COMPLETED)
+                reading.cancel()
+                draining.cancel()
+                await self._left(0)
+                writing.cancel()
+        finally:
+            for call in list(self._calls.values()):
+                call.abandon()
+        if reading.cancelled():
+            return ServerDrainingError(
+                "the server is shutting down; calls without an answer were not executed, send them to another replica"
+            )
+        return reading.result()
+
+    def put(self, call: "_CarriedCall", data: bytes) -> None:
+        """Write the answer of a call, which is under way no longer: its number may be used again."""
+        del self._calls[call.number]
+        self._outbox.put(data, self._one_less)
+
+    def leave(self, call: "_CarriedCall") -> None:
+        """Forget a call that gets no answer."""
+        del self._calls[call.number]
+        self._one_less()
+
+    async def _read(self) -> InferenceError | None:
+        """Begin every call; returns why no more can be read, None at the end."""
+        while isinstance(data := await self._read_message(), bytes):  # and not grpc.aio.EOF
+            if self._in_flight >= MOST_IN_FLIGHT:
+                await self._left(MOST_IN_FLIGHT - 1)
+            try:
+                self._take(data)
+            except InvalidRequestError as error:
+                log_failure("Carry", Call(None, ""), error, error)
+                return error
+        return None
+
+    def _take(self, data: bytes) -> None:
+        """Begin the call of a message, or cancel it.
+
+        Raises
+        ------
+        InvalidRequestError
+            Nobody could tell whose answer is whose.
+        """
+        fault = None
+        try:
+            request = parsed(lane_pb2.LaneRequest.FromString, data)
+        except InvalidRequestError as error:
+            request, fault = lane_pb2.LaneRequest(call=_number_in(data, error)), error
+        else:
+            if not (request.cancel or request.HasField("infer")):
+                fault = InvalidRequestError("the message has no action; it needs `infer`, or `cancel: true`")
+        number = request.call
+        under_way = self._calls.get(number)
+        if request.cancel:
+            if under_way:  # else it is answered
+                under_way.abandon()
+            return
+        if under_way:
+            raise InvalidRequestError(f"call {number} begins while another call of its lane has that number")
+        call = self._calls[number] = _CarriedCall(self, request, len(data))
+        self._in_flight += 1
+        # In a context of its own, for its span; a task of its own would cost more than a quick model.
+        contextvars.copy_context().run(call.begin, request, fault)
+
+    async def _left(self, most: int) -> None:
+        """Wait until at most so many calls are in flight."""
+        while self._in_flight > most:
+            self._fewer.clear()
+            await self._fewer.wait()
+
+    def _one_less(self) -> None:
+        self._in_flight -= 1
+        self._fewer.set()
+
+
+class _CarriedCall:
+    """One call of a lane, from its message to its answer."""
+
+    __slots__ = ("_answer", "_call", "_edge", "_lane", "_span", "_started", "number")
+
+    def __init__(self, lane: _Lane, request: lane_pb2.LaneRequest, size: int) -> None:
+        timeout_microseconds = request.timeout_microseconds
+        deadline = time.monotonic() + timeout_microseconds / 1e6 if timeout_microseconds else None
+        self.number = request.call
+        self._lane = lane
+        self._edge = lane.edge
+        self._call = Call(deadline, request.request_id, size)
+        self._started = time.perf_counter()
+        self._answer: asyncio.Future[pb.ModelInferResponse] | None = None
+        self._span: trace.Span = trace.INVALID_SPAN
+
+    def begin(self, request: lane_pb2.LaneRequest, fault: InvalidRequestError | None) -> None:
+        """Start the call, within a context of its own; `fault` is what is wrong with its message."""
+        edge, infer = self._edge, request.infer
+        caller = caller_context({"traceparent": request.traceparent} if request.traceparent else {})
+        model = infer.model_name if edge.tracing.sampler.knows_models else ""
+        self._span = edge.tracing.enter_server_span(SERVICE.full_name, RPC, caller, model)
+        if fault:
+            self._fail(fault)
+            return
+        try:
+            if self._call.size > edge.max_message_bytes:  # which has the lane's own fields in it
+                require_size("request", infer.ByteSize(), edge.max_message_bytes)
+            self._answer = edge.start(infer, self._call)
+        except Exception as error:  # noqa: BLE001 - the edge: every fault becomes an answer and a log line
+            self._fail(error)
+        else:
+            self._answer.add_done_callback(self._answered)
+
+    def abandon(self) -> None:
+        """End without an answer: nobody waits for one."""
+        if self._answer:
+            self._answer.remove_done_callback(self._answered)
+            self._answer.cancel()
+        self._lane.leave(self)
+        deadline = self._call.deadline
+        expired = deadline is not None and time.monotonic() >= deadline
+        self._end(grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED)
+
+    def _answered(self, answer: asyncio.Future[pb.ModelInferResponse]) -> None:
+        if answer.cancelled():  # the model's queue is closed: the process ends
+            self.abandon()
+            return
+        try:
+            data = answer.result().SerializeToString()
+            require_size("response", len(data), self._edge.max_message_bytes)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail(error)
+            return
+        self._lane.put(self, lane_pb2.LaneResponse(call=self.number).SerializeToString() + embedded(_ANSWER_TAG, data))
+        self._end(grpc.StatusCode.OK)
+
+    def _fail(self, error: Exception) -> None:
+        failure = failure_of(error)
+        log_failure(RPC, self._call, failure, error)
+        told = lane_pb2.LaneFailure(
+            status=failure.status.value[0],
+            message=failure.message,
+            trailers=[lane_pb2.LaneTrailer(key=key, value=value) for key, value in trailers_of(failure)],
+        )
+        self._lane.put(self, lane_pb2.LaneResponse(call=self.number, failure=told).SerializeToString())
+        self._end(failure.status, failure.message)
+
+    def _end(self, status: grpc.StatusCode, text: str = "") -> None:
+        call, span = self._call, self._span
+        record_call(span, status, text, call.model, call.version)
+        span.end()
+        self._edge.observe(call, status, time.perf_counter() - self._started)
+
+
+def _number_in(data: bytes, fault: InvalidRequestError) -> int:
+    """The number of the call whose request is invalid, where at least the message around it can be read.
+
+    Raises
+    ------
+    InvalidRequestError
+        It cannot.
+    """
+    try:
+        fields = UnknownFieldSet(Empty.FromString(data))
+    except DecodeError:
+        raise fault from None
+    number = 0
+    for field in fields:
+        if field.field_number == lane_pb2.LaneRequest.CALL_FIELD_NUMBER and isinstance(field.data, int):
+            number = field.data
+    return number
