@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -169,6 +170,29 @@ def test_the_programs_end_when_serve_is_killed(slow: Path, gateway_binary: Path,
         process.popen.wait()
         wait_until(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in started), [], "ended")
     assert len(started) >= 4  # the gateway, the watcher of the inference server and its two workers
+
+
+def test_what_a_killed_serve_left_is_removed_at_the_next_start_and_what_is_in_use_is_not(
+    slow: Path, gateway_binary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tempfile.TemporaryDirectory() as temporary:  # sockets have short paths; those of pytest are long
+        monkeypatch.setenv("TMPDIR", temporary)
+        with serving(slow, gateway_binary, tmp_path / "killed") as (process, _):
+            (left,) = Path(temporary).iterdir()
+            started = descendants(process.popen.pid)
+            process.popen.kill()
+            process.popen.wait()
+            wait_until(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in started), [], "ended")
+        assert (left / "inference.yaml").exists()
+        with (
+            serving(slow, gateway_binary, tmp_path / "first") as (first, rest),
+            serving(slow, gateway_binary, tmp_path / "second") as (second, _),
+        ):
+            assert f"removed {left}: its polyglot serve was killed" in first.printed()
+            assert "removed" not in second.printed()
+            assert len(list(Path(temporary).iterdir())) == 2
+            assert sleep_for(rest, 0) == 200
+        assert list(Path(temporary).iterdir()) == []
 
 
 def test_a_model_that_fails_to_load_is_told_in_the_last_line(gateway_binary: Path, tmp_path: Path) -> None:

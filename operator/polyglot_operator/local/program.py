@@ -38,9 +38,12 @@ class Program:
 
     @classmethod
     async def start(
-        cls, name: str, command: Sequence[str], environment: Mapping[str, str], show: Callable[[str], None]
+        cls, name: str, command: Sequence[str], environment: Mapping[str, str], show: Callable[[str], None], lock: int
     ) -> Self:
-        """Start it; each line of its log goes to `show`. Raises `InputError` when it can't be executed."""
+        """Start it; each line of its log goes to `show`, and with us it holds the `lock` of a folder that it uses.
+
+        Raises `InputError` when it can't be executed.
+        """
         try:
             process = await asyncio.create_subprocess_exec(
                 *command,
@@ -49,6 +52,7 @@ class Program:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True,
+                pass_fds=[lock],
             )
         except OSError as error:
             raise InputError(f"{command[0]}: {error.strerror}") from error

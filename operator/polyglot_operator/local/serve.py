@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from polyglot_operator.build import settings
 from polyglot_operator.build.lifecycle import DRAIN_SECONDS
 from polyglot_operator.local import environment, ports, program, sources, traffic
 from polyglot_operator.local.program import Program
+from polyglot_operator.local.scratch import Scratch, scratch
 from polyglot_operator.local.screen import Screen
 from polyglot_operator.manifests import InputError, open_text, services
 
@@ -64,10 +64,10 @@ def serve(request: Request) -> int:
         ),
     }
     screen = Screen(sys.stdout)
-    with tempfile.TemporaryDirectory(prefix="polyglot-") as scratch:
-        folders = sources.folders(service, request.file, request.models, Path(scratch))
-        place = _place(request, service, folders, Path(scratch))
-        session = _Session(service, place, Path(scratch), screen)
+    with scratch(screen.show) as own:
+        folders = sources.folders(service, request.file, request.models, own.folder)
+        place = _place(request, service, folders, own.folder)
+        session = _Session(service, place, own, screen)
         try:
             return asyncio.run(session.run(programs))
         finally:
@@ -85,10 +85,10 @@ def _service(file: Path) -> PolyglotService:
     return found[0]
 
 
-def _place(request: Request, service: PolyglotService, folders: Mapping[str, Path], scratch: Path) -> settings.Place:
+def _place(request: Request, service: PolyglotService, folders: Mapping[str, Path], folder: Path) -> settings.Place:
     """Return where the programs listen: sockets between them, ports of this machine for callers."""
     taken = ports.take(request.port)
-    sockets = tuple(str(scratch / f"inference-{i}.sock") for i in range(service.spec.inference.workers))
+    sockets = tuple(str(folder / f"inference-{i}.sock") for i in range(service.spec.inference.workers))
     return settings.Place(
         rest=f"{ports.HOST}:{taken.rest}",
         grpc=f"{ports.HOST}:{taken.grpc}",
@@ -106,12 +106,12 @@ def _place(request: Request, service: PolyglotService, folders: Mapping[str, Pat
 class _Session:
     """One run of the two programs."""
 
-    def __init__(self, service: PolyglotService, place: settings.Place, scratch: Path, screen: Screen) -> None:
+    def __init__(self, service: PolyglotService, place: settings.Place, own: Scratch, screen: Screen) -> None:
         self._service = service
         self._place = place
         self._gateway_metrics = f"http://{place.admin}/metrics"
         self._inference_metrics = f"http://{place.metrics_host}:{place.metrics_port}/metrics"
-        self._scratch = scratch
+        self._own = own
         self._screen = screen
 
     async def run(self, programs: Mapping[Component, str]) -> int:
@@ -134,11 +134,11 @@ class _Session:
         return 0 if drained else _INTERRUPTED
 
     async def _start(self, component: Component, path: str) -> Program:
-        config = self._scratch / f"{component}.yaml"
+        config = self._own.folder / f"{component}.yaml"
         config.write_text(settings.render(component, self._service.spec.models, self._place), encoding="utf-8")
         variables = environment.build(self._service, component)
         command = [path, "--config", str(config), "--end-with-stdin"]
-        return await Program.start(component, command, variables, self._screen.show)
+        return await Program.start(component, command, variables, self._screen.show, self._own.lock)
 
     async def _watch(self, running: Sequence[Program], signals: asyncio.Queue[signal.Signals]) -> Program | None:
         """Report until a signal comes, and return None, or until a program ends by itself, and return that."""
