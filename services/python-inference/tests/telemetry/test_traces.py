@@ -4,9 +4,11 @@ import socket
 from contextvars import copy_context
 
 import pytest
+from opentelemetry import baggage, propagate
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import get_current_span
 
 from polyglot_inference.settings import SettingsError
 from polyglot_inference.telemetry.sampling import CallSampler, TraceSettings
@@ -69,6 +71,41 @@ def test_a_call_of_an_untraced_caller_has_the_callers_trace_id_and_no_span() -> 
         return current_trace_id()
 
     assert copy_context().run(call) == "0af7651916cd43dd8448eb211c80319c"
+
+
+@pytest.mark.parametrize(
+    "traceparent",
+    [
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00",
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-ff",
+        " 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01 ",
+        "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more",
+        "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+        "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+        "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\n",
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more",
+        "",
+        "nonsense",
+    ],
+)
+def test_a_traceparent_is_read_as_the_library_reads_it(traceparent: str) -> None:
+    expected = get_current_span(propagate.extract({"traceparent": traceparent})).get_span_context()
+    for metadata in ({"traceparent": traceparent}, {"traceparent": traceparent, "user-agent": "a"}):
+        assert get_current_span(caller_context(metadata)).get_span_context() == expected
+
+
+def test_tracestate_and_baggage_come_along() -> None:
+    metadata = {
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00",
+        "tracestate": "vendor=1",
+        "baggage": "tenant=a",
+    }
+    caller = caller_context(metadata)
+    assert get_current_span(caller).get_span_context().trace_state.to_header() == "vendor=1"
+    assert baggage.get_baggage("tenant", caller) == "a"
 
 
 @pytest.mark.parametrize(
