@@ -26,6 +26,7 @@ func (noObserver) Resolved(int)   {}
 func (noObserver) ResolveFailed() {}
 func (noObserver) Retried(string) {}
 func (noObserver) Held(bool)      {}
+func (noObserver) Sent(string)    {}
 
 // administer is how one pod answers the RPC, by its name.
 type administer = func(rpc string, request any) (any, error)

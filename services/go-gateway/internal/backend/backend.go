@@ -3,7 +3,8 @@
 // Pods are found by polling the DNS name of their headless Service, each with a worker process per port, or are listed as Unix
 // sockets (resolver.go); a call goes to the member with the fewest calls outstanding (picker.go) or to the one that it is
 // pinned to (route.go); a member whose calls fail is put aside and tried again later (member.go); a call that certainly did
-// not run is sent once more, to another member (retry.go). Nothing here asks the Kubernetes API.
+// not run is sent once more, to another member (retry.go); calls of ModelInfer that fit (fit.go) travel as messages of a stream
+// that stays open to each member (lanes.go). Nothing here asks the Kubernetes API.
 package backend
 
 import (
@@ -45,6 +46,7 @@ type Options struct {
 	Stats           stats.Handler    // nil: none
 	Observer        Observer
 	Logger          *slog.Logger
+	LaneAge         time.Duration // when a lane is replaced; 0: after half a minute
 }
 
 // Observer is told what happens, for metrics. Its methods are called concurrently.
@@ -54,6 +56,8 @@ type Observer interface {
 	Retried(reason string)
 	// Held tells that a call waited for a pod, and whether one was connected in time.
 	Held(connected bool)
+	// Sent tells that a call of ModelInfer was sent, and how: one of Ways.
+	Sent(way string)
 }
 
 // Status is one pod as the gateway sees it now.
@@ -62,19 +66,21 @@ type Status struct {
 	Connection  connectivity.State
 	Outstanding int
 	PutAside    bool
+	Lane        bool // one is open
 }
 
 // Backend is the channel to all inference pods. Use Conn for calls.
 type Backend struct {
-	Conn *grpc.ClientConn
-	pool *pool
+	Conn  *grpc.ClientConn
+	pool  *pool
+	lanes *lanes
 }
 
 // New starts to look for pods and to connect to them; it doesn't wait for any.
 func New(options Options) (*Backend, error) {
 	pods := newPool(options)
 	finder := &resolverBuilder{options: options, pool: pods}
-	held := newWaiting(pods, options)
+	held, fast := newWaiting(pods, options), newLanes(pods, options)
 	dial := []grpc.DialOption{
 		grpc.WithResolvers(finder),
 		grpc.WithTransportCredentials(insecure.NewCredentials()), // mutual TLS is the mesh's
@@ -90,7 +96,7 @@ func New(options Options) (*Backend, error) {
 		grpc.WithInitialConnWindowSize(connectionWindowBytes),
 		// Requests are bounded where they enter the gateway, responses by the inference server.
 		grpc.WithDefaultCallOptions(grpc.MaxCallSendMsgSize(math.MaxInt32), grpc.MaxCallRecvMsgSize(math.MaxInt32)),
-		grpc.WithChainUnaryInterceptor(held.unary, retryElsewhere(pods, options.Observer)),
+		grpc.WithChainUnaryInterceptor(held.unary, retryElsewhere(pods, options.Observer), fast.unary),
 		grpc.WithChainStreamInterceptor(held.stream),
 	}
 	if options.Stats != nil {
@@ -101,7 +107,7 @@ func New(options Options) (*Backend, error) {
 		return nil, err
 	}
 	conn.Connect()
-	return &Backend{Conn: conn, pool: pods}, nil
+	return &Backend{Conn: conn, pool: pods, lanes: fast}, nil
 }
 
 // Members are the addresses that are connected now, sorted: ip:port, or unix:path.
@@ -138,5 +144,7 @@ func (b *Backend) Watch(ctx context.Context, changed func(connected bool)) {
 
 // Close ends the search for pods, and every connection.
 func (b *Backend) Close() error {
-	return b.Conn.Close()
+	err := b.Conn.Close()
+	b.lanes.end()
+	return err
 }

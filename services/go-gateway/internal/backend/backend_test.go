@@ -34,6 +34,20 @@ type counts struct {
 	failed  int
 	lookups int
 	held    []bool
+	sent    []string
+}
+
+func (c *counts) Sent(way string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sent = append(c.sent, way)
+}
+
+// Ways lists how the calls of ModelInfer were sent.
+func (c *counts) Ways() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.sent)
 }
 
 func (c *counts) Held(connected bool) {

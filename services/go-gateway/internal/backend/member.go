@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/connectivity"
@@ -22,6 +23,8 @@ type pool struct {
 	now    func() time.Time
 	logger *slog.Logger
 	wanted chan struct{} // a lookup, ahead of its time
+
+	picker atomic.Pointer[picker] // the last; its members may have lost their connections since
 
 	mu      sync.Mutex
 	members map[string]*member
@@ -46,6 +49,8 @@ type member struct {
 	asideUntil time.Time // from then on one trial call may go there
 	trial      bool      // the trial call is under way
 	epoch      int       // counts how often the pod was put aside
+
+	lane laneRecord
 }
 
 // verdict is what the end of one call says about its pod.
@@ -96,6 +101,15 @@ func (p *pool) pick(ready []*member, excluded *member) (ticket, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.now()
+	best := p.best(ready, excluded, now)
+	if best == nil {
+		return ticket{}, false
+	}
+	return best.take(now), true
+}
+
+// best is the member that pick takes, or nil; the caller holds the lock.
+func (p *pool) best(ready []*member, excluded *member, now time.Time) *member {
 	var best, last *member // last: the last resort, where all are put aside
 	for _, m := range ready {
 		if m == excluded {
@@ -109,12 +123,9 @@ func (p *pool) pick(ready []*member, excluded *member) (ticket, bool) {
 		}
 	}
 	if best == nil {
-		best = last
+		return last
 	}
-	if best == nil {
-		return ticket{}, false
-	}
-	return best.take(now), true
+	return best
 }
 
 // idlest is the member that pick would take, passing over those that are busy. Members that are put aside are a last resort
@@ -258,9 +269,15 @@ func (p *pool) offersAnother(m *member) bool {
 func (m *member) observe(state connectivity.State) {
 	m.pool.mu.Lock()
 	m.connection = state
+	ending := m.lane.open
+	if state != connectivity.Ready {
+		m.lane.open = nil
+	}
 	m.pool.mu.Unlock()
 	if state == connectivity.Ready {
 		m.pool.told()
+	} else if ending != nil {
+		ending.Retire() // the server ends connections from time to time, with the calls that they have
 	}
 }
 
@@ -284,7 +301,7 @@ func (p *pool) status() []Status {
 	list := make([]Status, 0, len(p.members))
 	for _, m := range p.members {
 		list = append(list, Status{
-			Address: m.address, Connection: m.connection, Outstanding: m.outstanding, PutAside: m.failures > 0,
+			Address: m.address, Connection: m.connection, Outstanding: m.outstanding, PutAside: m.failures > 0, Lane: m.lane.open != nil,
 		})
 	}
 	slices.SortFunc(list, func(a, b Status) int { return strings.Compare(a.Address, b.Address) })

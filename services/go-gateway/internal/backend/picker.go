@@ -1,6 +1,8 @@
 package backend
 
 import (
+	"context"
+
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/balancer/base"
 	"google.golang.org/grpc/codes"
@@ -55,6 +57,9 @@ func (pickerBuilder) Build(info base.PickerBuildInfo) balancer.Picker {
 		p.ready = append(p.ready, m)
 		p.connections[m] = connection
 	}
+	if p.pool != nil {
+		p.pool.picker.Store(p) // for the lanes, which choose as calls of their own do
+	}
 	return p
 }
 
@@ -66,18 +71,13 @@ type picker struct {
 }
 
 func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
-	route, ready := routeIn(info.Ctx), p.ready
-	if address, pinned := pinnedIn(info.Ctx); pinned {
-		ready = p.only(address)
-		if len(ready) == 0 {
-			return balancer.PickResult{}, status.Errorf(codes.Unavailable, "the call is for %s, which is not connected", address)
-		}
+	route := routeIn(info.Ctx)
+	ready, err := p.candidates(info.Ctx, route)
+	if err != nil {
+		return balancer.PickResult{}, err
 	}
-	if preferred := p.only(Preferred(info.Ctx)); len(preferred) > 0 && route.excluded == nil {
-		ready = preferred
-	}
-	if len(ready) == 0 {
-		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
+	if opensLane(info.Ctx) {
+		return balancer.PickResult{SubConn: p.connections[ready[0]]}, nil // no call, whose end would say something about the pod
 	}
 	taken, ok := p.pool.pick(ready, route.excluded)
 	if !ok {
@@ -92,6 +92,24 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 			taken.finish(judge(end))
 		},
 	}, nil
+}
+
+// candidates are the connected members that a call may go to, the one that failed it included.
+func (p *picker) candidates(ctx context.Context, route *route) ([]*member, error) {
+	if address, pinned := pinnedIn(ctx); pinned {
+		pin := p.only(address)
+		if len(pin) == 0 {
+			return nil, status.Errorf(codes.Unavailable, "the call is for %s, which is not connected", address)
+		}
+		return pin, nil
+	}
+	if preferred := p.only(Preferred(ctx)); len(preferred) > 0 && route.excluded == nil {
+		return preferred, nil
+	}
+	if len(p.ready) == 0 {
+		return nil, balancer.ErrNoSubConnAvailable
+	}
+	return p.ready, nil
 }
 
 // only is the connected member with this address, or nothing.

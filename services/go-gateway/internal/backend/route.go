@@ -1,6 +1,12 @@
 package backend
 
-import "context"
+import (
+	"context"
+	"encoding/binary"
+	"math/rand/v2"
+
+	"go.opentelemetry.io/otel/trace"
+)
 
 // route is where one call went and may not go; the retry interceptor and the picker share it through the call's context.
 type route struct {
@@ -45,6 +51,25 @@ func Prefer(ctx context.Context, address string) context.Context {
 func Preferred(ctx context.Context) string {
 	address, _ := ctx.Value(preferKey{}).(string)
 	return address
+}
+
+type laneKey struct{}
+
+// toOpenLane makes a stream go to the member with this address, and counts it neither as a call nor as part of any trace: proxies on
+// the way would begin one of their own.
+func toOpenLane(ctx context.Context, address string) context.Context {
+	var (
+		traceID trace.TraceID
+		spanID  trace.SpanID
+	)
+	binary.NativeEndian.PutUint64(traceID[:], rand.Uint64()|1) //nolint:gosec // not a secret; zero would be none
+	binary.NativeEndian.PutUint64(spanID[:], rand.Uint64()|1)  //nolint:gosec // as above
+	unsampled := trace.NewSpanContext(trace.SpanContextConfig{TraceID: traceID, SpanID: spanID})
+	return context.WithValue(trace.ContextWithSpanContext(Pin(ctx, address), unsampled), laneKey{}, true)
+}
+
+func opensLane(ctx context.Context) bool {
+	return ctx.Value(laneKey{}) != nil
 }
 
 func pinnedIn(ctx context.Context) (address string, pinned bool) {

@@ -39,6 +39,8 @@ type Pod struct {
 	Administer func(rpc string, request any) (any, error)
 	// Ready is what ServerReady answers.
 	Ready bool
+	// Lane answers Carry; nil: UNIMPLEMENTED, as by a server that has no lanes. See Carry.
+	Lane func(pb.Lane_CarryServer) error
 
 	server *grpc.Server
 	calls  atomic.Int64
@@ -117,6 +119,9 @@ func serve(t *testing.T, prepare func(*Pod), ips []string, listeners []net.Liste
 			grpc.UnaryInterceptor(pod.observe), grpc.WaitForHandlers(true),
 		)
 		pb.RegisterGRPCInferenceServiceServer(pod.server, pod)
+		if pod.Lane != nil {
+			pb.RegisterLaneServer(pod.server, laneServer{pod: pod})
+		}
 		go func() { _ = pod.server.Serve(listeners[i]) }()
 		t.Cleanup(pod.Stop)
 		pods[i] = pod

@@ -66,6 +66,7 @@ func (noObserver) Resolved(int)   {}
 func (noObserver) ResolveFailed() {}
 func (noObserver) Retried(string) {}
 func (noObserver) Held(bool)      {}
+func (noObserver) Sent(string)    {}
 
 type fixture struct {
 	pb.GRPCInferenceServiceClient

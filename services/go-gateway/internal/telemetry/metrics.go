@@ -28,6 +28,7 @@ type Metrics struct {
 	lookups  *prometheus.CounterVec
 	retries  *prometheus.CounterVec
 	held     *prometheus.CounterVec
+	sent     map[string]prometheus.Counter // by way; looked up for every call
 	streams  *Streams
 	batches  batchVectors
 }
@@ -63,7 +64,16 @@ func NewMetrics(version string) *Metrics {
 	m.held = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: namespace, Name: "held_calls_total", Help: "Calls that waited because no pod was connected, by result connected or gave_up.",
 	}, []string{"result"})
-	m.registry.MustRegister(m.held)
+	ways := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: namespace, Name: "infer_calls_total",
+		Help: "Calls of ModelInfer sent to pods, by way: lane (a message of the stream that is open to the pod), or a call of its own, because it is sampled " +
+			"(proxies read its trace from headers), has other metadata than x-request-id, is large (more than 32 KiB), or the pod's lane is not_open or full.",
+	}, []string{"way"})
+	m.sent = make(map[string]prometheus.Counter, len(backend.Ways))
+	for _, way := range backend.Ways {
+		m.sent[way] = ways.WithLabelValues(way)
+	}
+	m.registry.MustRegister(m.held, ways)
 	m.streams = newStreams(m.registry)
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Namespace: namespace, Name: "build_info", Help: "1, labelled with the version.",
@@ -98,6 +108,9 @@ func (m *Metrics) Held(connected bool) {
 	}
 	m.held.WithLabelValues(result).Inc()
 }
+
+// Sent counts a call of ModelInfer.
+func (m *Metrics) Sent(way string) { m.sent[way].Inc() }
 
 // Calls counts the calls that arrive by one protocol.
 type Calls struct {
@@ -139,6 +152,8 @@ func (m *Metrics) WatchBackends(status func() []backend.Status) {
 		status: status,
 		outstanding: prometheus.NewDesc(namespace+"_backend_outstanding",
 			"Calls that a pod has not answered yet.", []string{"backend"}, nil),
+		lane: prometheus.NewDesc(namespace+"_backend_lane",
+			"1 where the stream that carries calls to a pod as its messages is open, else 0.", []string{"backend"}, nil),
 		state: prometheus.NewDesc(namespace+"_backend_state",
 			"1 for the state that a pod is in: ready, put_aside, connecting, idle, transient_failure or shutdown.", []string{"backend", "state"}, nil),
 	})
@@ -146,18 +161,24 @@ func (m *Metrics) WatchBackends(status func() []backend.Status) {
 
 // backendCollector reads the pods when scraped, so a pod that is gone leaves no series behind.
 type backendCollector struct {
-	status             func() []backend.Status
-	outstanding, state *prometheus.Desc
+	status                   func() []backend.Status
+	outstanding, lane, state *prometheus.Desc
 }
 
 func (c backendCollector) Describe(descriptions chan<- *prometheus.Desc) {
 	descriptions <- c.outstanding
+	descriptions <- c.lane
 	descriptions <- c.state
 }
 
 func (c backendCollector) Collect(metrics chan<- prometheus.Metric) {
 	for _, pod := range c.status() {
 		metrics <- prometheus.MustNewConstMetric(c.outstanding, prometheus.GaugeValue, float64(pod.Outstanding), pod.Address)
+		open := 0.0
+		if pod.Lane {
+			open = 1
+		}
+		metrics <- prometheus.MustNewConstMetric(c.lane, prometheus.GaugeValue, open, pod.Address)
 		metrics <- prometheus.MustNewConstMetric(c.state, prometheus.GaugeValue, 1, pod.Address, stateName(pod))
 	}
 }

@@ -101,7 +101,10 @@ class LaneEdge:
     async def serve(self, _requests: object, context: Context) -> None:
         """Serve one lane until its caller has ended it and has every answer, or the process drains."""
         with self.metrics.lanes.track_inprogress():
-            failure = self._refusal(context) or await _Lane(self, context).serve()
+            failure: InferenceError | None = self._refusal(context)
+            if not failure:
+                await context.send_initial_metadata(())  # with which a gateway knows that it may send calls
+                failure = await _Lane(self, context).serve()
             if failure:
                 await abort(context, failure)
 

@@ -37,7 +37,8 @@ const (
 //
 // Served beside inference.GRPCInferenceService, on the same port.
 type LaneClient interface {
-	// Answers each call once, in any order; nothing after its cancellation. Calls run beside each other, as unary ones do.
+	// Sends its headers at once, as a sign that it takes calls. Answers each call once, in any order; nothing after its
+	// cancellation. Calls run beside each other, as unary ones do.
 	//
 	// A server that shuts down answers the calls that it has read and ends the stream with UNAVAILABLE and the code
 	// SERVER_DRAINING: calls without an answer then were never run. A message in which no number can be read, or that
@@ -72,7 +73,8 @@ type Lane_CarryClient = grpc.BidiStreamingClient[LaneRequest, LaneResponse]
 //
 // Served beside inference.GRPCInferenceService, on the same port.
 type LaneServer interface {
-	// Answers each call once, in any order; nothing after its cancellation. Calls run beside each other, as unary ones do.
+	// Sends its headers at once, as a sign that it takes calls. Answers each call once, in any order; nothing after its
+	// cancellation. Calls run beside each other, as unary ones do.
 	//
 	// A server that shuts down answers the calls that it has read and ends the stream with UNAVAILABLE and the code
 	// SERVER_DRAINING: calls without an answer then were never run. A message in which no number can be read, or that

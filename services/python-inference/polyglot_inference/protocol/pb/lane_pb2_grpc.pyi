@@ -42,7 +42,8 @@ class LaneStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> LaneAsyncStub: ...
     Carry: _grpc.StreamStreamMultiCallable[_lane_pb2.LaneRequest, _lane_pb2.LaneResponse]
-    """Answers each call once, in any order; nothing after its cancellation. Calls run beside each other, as unary ones do.
+    """Sends its headers at once, as a sign that it takes calls. Answers each call once, in any order; nothing after its
+    cancellation. Calls run beside each other, as unary ones do.
 
     A server that shuts down answers the calls that it has read and ends the stream with UNAVAILABLE and the code
     SERVER_DRAINING: calls without an answer then were never run. A message in which no number can be read, or that
@@ -55,7 +56,8 @@ class LaneAsyncStub(LaneStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Carry: _aio.StreamStreamMultiCallable[_lane_pb2.LaneRequest, _lane_pb2.LaneResponse]  # type: ignore[assignment]
-    """Answers each call once, in any order; nothing after its cancellation. Calls run beside each other, as unary ones do.
+    """Sends its headers at once, as a sign that it takes calls. Answers each call once, in any order; nothing after its
+    cancellation. Calls run beside each other, as unary ones do.
 
     A server that shuts down answers the calls that it has read and ends the stream with UNAVAILABLE and the code
     SERVER_DRAINING: calls without an answer then were never run. A message in which no number can be read, or that
@@ -71,7 +73,8 @@ class LaneServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_lane_pb2.LaneRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_lane_pb2.LaneResponse], _abc.AsyncIterator[_lane_pb2.LaneResponse]]:
-        """Answers each call once, in any order; nothing after its cancellation. Calls run beside each other, as unary ones do.
+        """Sends its headers at once, as a sign that it takes calls. Answers each call once, in any order; nothing after its
+        cancellation. Calls run beside each other, as unary ones do.
 
         A server that shuts down answers the calls that it has read and ends the stream with UNAVAILABLE and the code
         SERVER_DRAINING: calls without an answer then were never run. A message in which no number can be read, or that
