@@ -100,6 +100,15 @@ async def test_a_cancellation_of_a_call_that_is_answered_or_was_never_begun_chan
         assert (serving.count("identity", "OK"), serving.count("identity", "CANCELLED")) == (2, 0)
 
 
+async def test_a_lane_that_is_open_tells_so_before_anything_is_sent(
+    serve: Serve, identity: ModelSettings, open_lane: OpenLane
+) -> None:
+    async with serve(identity) as serving:
+        lane = open_lane(serving)
+        await asyncio.wait_for(lane.stream.initial_metadata(), 5)
+        await lane.close()
+
+
 async def test_a_lane_that_its_caller_ends_is_ended_when_its_calls_are_answered(
     serve: Serve, gated: ModelSettings, gate: MakeGate, asked: Asked, open_lane: OpenLane
 ) -> None:
