@@ -15,7 +15,7 @@ import contextvars
 import functools
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Final
+from typing import Final, NoReturn
 
 import grpc
 from opentelemetry import trace
@@ -43,7 +43,7 @@ from polyglot_inference.protocol.outbox import Outbox, Turn, Written
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.protocol.wire import embedded, message_tag
 from polyglot_inference.telemetry.metrics import Metrics
-from polyglot_inference.telemetry.traces import Tracing, caller_context, current_trace_id, record_call
+from polyglot_inference.telemetry.traces import Tracing, caller_context, current_trace_id, make_current, record_call
 
 RPC: Final = "ModelStreamInfer"
 # Requests of one stream that are served at a time. More are left unread, and flow control holds their sender back.
@@ -153,19 +153,26 @@ class _Stream:
         self._most = MOST_IN_FLIGHT
         self._requests: set[_Request] = set()
         self._fewer = asyncio.Event()
+        self._unbegun: list[tuple[_Request, bytes]] = []
+        self._came_in = asyncio.Event()
+        # What stands for the spans of requests that are not sampled, and the context in which it is current.
+        self._no_span: trace.Span | None = None
+        self._unsampled = contextvars.copy_context()
 
     async def serve(self) -> None:
         """Serve every request. When the caller is gone this is cancelled, and with it every request."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 writing = tasks.create_task(self.outbox.run())
-                reading = tasks.create_task(self._read(tasks))
+                beginning = tasks.create_task(self._begin(tasks))
+                reading = tasks.create_task(self._read())
                 draining = tasks.create_task(self.edge.lifecycle.draining())
                 await asyncio.wait((reading, draining), return_when=asyncio.FIRST_COMPLETED)
                 drained = not reading.done()
                 reading.cancel()
                 draining.cancel()
                 await self._left(0)
+                beginning.cancel()
                 writing.cancel()
         finally:
             for request in list(self._requests):
@@ -179,13 +186,41 @@ class _Stream:
         self._requests.discard(request)
         self._fewer.set()
 
-    async def _read(self, tasks: asyncio.TaskGroup) -> None:
+    async def _read(self) -> None:
         while isinstance(data := await self._read_message(), bytes):  # and not grpc.aio.EOF
-            await self._left(self._most - 1)
+            if len(self._requests) >= self._most:
+                await self._left(self._most - 1)
             request = _Request(self)
             self._requests.add(request)
-            # Contexts of their own, for their spans; tasks of their own would cost more than a quick model.
-            contextvars.copy_context().run(request.begin, data, tasks)
+            self._unbegun.append((request, data))
+            self._came_in.set()
+
+    async def _begin(self, tasks: asyncio.TaskGroup) -> NoReturn:
+        """Begin requests once the next one is asked for, here and in other streams, until this is cancelled.
+
+        Meanwhile grpc-core reads on a thread of its own, which would else be woken for each.
+        """
+        while True:
+            await self._came_in.wait()
+            self._came_in.clear()
+            unbegun, self._unbegun = self._unbegun, []
+            for request, data in unbegun:
+                # Tasks of their own would cost more than a quick model.
+                span, context = self._span(data)
+                context.run(request.begin, data, span, tasks)
+
+    def _span(self, data: bytes) -> tuple[trace.Span, contextvars.Context]:
+        """A request's span, and a context in which it is the current one; shared by all that are not sampled."""
+        tracing, caller = self.edge.tracing, self.caller
+        model = traced_model(tracing, pb.ModelInferRequest.FromString, data)
+        span = tracing.server_span(SERVICE.full_name, RPC, caller, model, self._no_span)
+        if span is self._no_span:
+            return span, self._unsampled
+        context = contextvars.copy_context()
+        context.run(make_current, span, caller)
+        if not span.is_recording():
+            self._no_span, self._unsampled = span, context
+        return span, context
 
     async def _left(self, most: int) -> None:
         """Wait until at most so many requests are left."""
@@ -225,14 +260,12 @@ class _Request:
         self._status, self._text = grpc.StatusCode.OK, ""
         self._span: trace.Span = trace.INVALID_SPAN
 
-    def begin(self, data: bytes, tasks: asyncio.TaskGroup) -> None:
-        """Start the request, within a context of its own; a failure of it is an answer."""
-        edge = self._edge
-        model = traced_model(edge.tracing, pb.ModelInferRequest.FromString, data)
-        self._span = edge.tracing.enter_server_span(SERVICE.full_name, RPC, self._stream.caller, model)
+    def begin(self, data: bytes, span: trace.Span, tasks: asyncio.TaskGroup) -> None:
+        """Start the request, within the context of its span; a failure of it is an answer."""
+        self._span = span
         try:
             self._parse(data)
-            answers = edge.method(self._message, self._call)
+            answers = self._edge.method(self._message, self._call)
         except Exception as error:  # noqa: BLE001 - the edge: every fault becomes an answer and a log line
             self._fail(error)
             return

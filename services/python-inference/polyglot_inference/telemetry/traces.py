@@ -93,17 +93,25 @@ class Tracing:
         return self._provider is not None
 
     def enter_server_span(self, service: str, method: str, parent: otel_context.Context, model: str = "") -> trace.Span:
-        """The span of one call, a child of the span in the caller's context, and current from now on.
-
-        The call has a context of its own, and whoever calls this ends the span. `model` is needed only where the
-        sampler knows models. A call that is not sampled gets no span of its own, which costs as much as a quick model:
-        the caller's stands for it, or a mere trace id where the caller has none.
-        """
-        span = self._server_span(service, method, parent, model)
-        otel_context.attach(trace.set_span_in_context(span, parent))
+        """The span of one call, as of `server_span`, and current from now on: the call has a context of its own."""
+        span = self.server_span(service, method, parent, model)
+        make_current(span, parent)
         return span
 
-    def _server_span(self, service: str, method: str, parent: otel_context.Context, model: str) -> trace.Span:
+    def server_span(
+        self,
+        service: str,
+        method: str,
+        parent: otel_context.Context,
+        model: str = "",
+        stand_in: trace.Span | None = None,
+    ) -> trace.Span:
+        """The span of one call, a child of the span in the caller's context; whoever calls this ends it.
+
+        `model` is needed only where the sampler knows models. A call that is not sampled gets no span of its own, which
+        costs as much as a quick model: the caller's stands for it, or a mere trace id where the caller has none, which
+        may be `stand_in`, what another unsampled call of the same caller got.
+        """
         # Most callers bring no context at all.
         call = trace.get_current_span(parent) if parent else trace.INVALID_SPAN
         if self._provider is None:
@@ -113,6 +121,8 @@ class Tracing:
         if not self.sampler.samples(trace.SpanKind.SERVER, caller, trace_id, model):
             if caller.is_valid and not caller.trace_flags.sampled:
                 return call
+            if stand_in:
+                return stand_in
             return trace.NonRecordingSpan(trace.SpanContext(trace_id, self._ids.generate_span_id(), is_remote=False))
         if not caller.is_valid:
             self._ids.judged = trace_id
@@ -176,6 +186,11 @@ class _TraceIds(RandomIdGenerator):
     def generate_trace_id(self) -> int:
         judged, self.judged = self.judged, trace.INVALID_TRACE_ID
         return judged or super().generate_trace_id()
+
+
+def make_current(span: trace.Span, parent: otel_context.Context) -> None:
+    """Let a call's span be the current one, from now on: the call has a context of its own."""
+    otel_context.attach(trace.set_span_in_context(span, parent))
 
 
 def caller_context(metadata: Mapping[str, str]) -> otel_context.Context:

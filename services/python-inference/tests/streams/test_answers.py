@@ -13,8 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
+from polyglot_inference.telemetry.sampling import CallSampler, TraceSettings
 from polyglot_inference.telemetry.traces import Tracing
 
 if TYPE_CHECKING:
@@ -171,6 +173,23 @@ async def test_each_request_of_a_stream_is_a_span_of_its_callers_trace(
     assert sorted(executions) == sorted(
         span.span_id for span in requests if span.attributes["rpc.grpc.status_code"] == 0
     )
+
+
+async def test_requests_of_a_stream_that_are_not_sampled_share_a_trace_id_and_sampled_ones_have_their_own(
+    streams: Streams, serve: Serve, count: ModelSettings, asked: Callable[..., pb.ModelInferRequest]
+) -> None:
+    exporter = InMemorySpanExporter()
+    tracing = Tracing(exporter, CallSampler(TraceSettings(on=True, share=0.5)))
+    many = 64
+    async with serve(count, tracing=tracing) as serving:
+        answers = await streams.exchange(serving, *(asked(1, model="absent") for _ in range(many)))
+    assert tracing.close(streams.SECONDS)
+    sampled = {span.context.trace_id for span in exporter.get_finished_spans()}
+    told = [int(answer.infer_response.parameters["x-trace-id"].string_param, 16) for answer in answers]
+    assert len(told) == many
+    assert 0 < len(sampled) < many
+    assert sampled < set(told)
+    assert len(set(told)) == len(sampled) + 1
 
 
 async def test_model_infer_of_a_model_that_streams_says_where_to_go(
