@@ -32,6 +32,14 @@ def gateway_totals(service: Service, metric: str) -> dict[str, float]:
     return totals
 
 
+def calls_by_way(service: Service) -> dict[str, float]:
+    """Return how many inferences the gateway's only pod has sent in each way."""
+    (pod,) = service.pods("gateway")
+    metric = "polyglot_gateway_infer_calls_total"
+    samples = service.samples(pod, GATEWAY_METRICS["Istio"])
+    return {sample.labels["way"]: sample.value for sample in samples if sample.name == metric}
+
+
 def predict(client: triton_grpc.InferenceServerClient, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the probabilities of some digits."""
     tensor = triton_grpc.InferInput("x", list(pixels.shape), "FP32")
@@ -62,6 +70,31 @@ def test_callers_at_the_same_time_share_batches_and_each_gets_its_own_rows(digit
     print(f"{requests} requests with {rows:.0f} rows in {batches:.0f} batches: {rows / batches:.1f} rows each")
     assert rows == sum(1 + caller % 3 for caller in range(CALLERS)) * ROUNDS
     assert batches < requests
+
+
+def test_calls_pass_the_mesh_by_lane_and_each_gets_its_own_answer(digits: Service) -> None:
+    pixels = example.held_out()
+    _, expected = example.oracle(pixels)
+    unsampled = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"}
+
+    def ask(client: triton_grpc.InferenceServerClient, row: int) -> None:
+        tensor = triton_grpc.InferInput("x", [1, *pixels.shape[1:]], "FP32")
+        tensor.set_data_from_numpy(pixels[row : row + 1])
+        answer = client.infer("digits", [tensor], headers=unsampled, client_timeout=30).as_numpy("probabilities")
+        np.testing.assert_allclose(answer, expected[row : row + 1], rtol=1e-5)
+
+    with triton_grpc.InferenceServerClient(PUBLISHED.grpc) as client:
+
+        def by_lane() -> float:
+            ask(client, 0)
+            return calls_by_way(digits)["lane"]
+
+        before = eventually(by_lane, lambda calls: calls > 0, 15, "a lane to each inference pod")
+        for call_number in range(ROUNDS):
+            ask(client, call_number % len(pixels))
+    ways = calls_by_way(digits)
+    print(f"inferences by way: {ways}")
+    assert ways["lane"] - before >= ROUNDS / 2
 
 
 def test_binary_tensors_over_rest_equal_onnx_runtime(digits: Service) -> None:

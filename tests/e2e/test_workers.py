@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,7 +12,7 @@ from tests import digits as example
 from tests.e2e.clients import ClientPods
 from tests.e2e.cluster import Command, eventually
 from tests.e2e.load import forwarded
-from tests.e2e.services import SMALL, Service, add_model, declare
+from tests.e2e.services import GATEWAY_METRICS, SMALL, Service, add_model, declare
 from tests.e2e.test_data_plane import predict
 from tests.http import call
 
@@ -61,12 +60,14 @@ def test_each_worker_of_a_pod_is_called_by_mutual_tls_alone(
         assert "RBAC: access denied" in stranger.refused(script)
 
 
-def calls_by_port(service: Service) -> dict[int, int]:
-    """Return how many requests the sidecar of the only inference pod has passed to each port of the container."""
-    (pod,) = service.pods("inference")
-    words = ("-n", service.namespace, pod["metadata"]["name"], "-c", "istio-proxy", "--")
-    clusters = service.kubectl("exec", *words, "pilot-agent", "request", "GET", "clusters")
-    calls: Counter[int] = Counter()  # Envoy lists a pod once for each address that it was called by
-    for port, count in re.findall(r"^inbound\|(\d+)\|\|::[^:]+:\d+::rq_total::(\d+)$", clusters, re.MULTILINE):
-        calls[int(port)] += int(count)
+def calls_by_port(service: Service) -> Counter[int]:
+    """Return how many calls the only gateway has given to each port of the inference pods.
+
+    To sidecars most of them are messages of one request.
+    """
+    (pod,) = service.pods("gateway")
+    calls: Counter[int] = Counter()
+    for sample in service.samples(pod, GATEWAY_METRICS["Istio"]):
+        if sample.name == "polyglot_gateway_backend_calls_total":
+            calls[int(sample.labels["backend"].rpartition(":")[2])] += int(sample.value)
     return calls

@@ -65,6 +65,7 @@ type Status struct {
 	Address     string
 	Connection  connectivity.State
 	Outstanding int
+	Calls       uint64 // since the pod is known
 	PutAside    bool
 	Lane        bool // one is open
 }

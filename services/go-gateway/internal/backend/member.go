@@ -44,6 +44,7 @@ type member struct {
 	connection  connectivity.State
 	outstanding int
 	lastPick    uint64 // the pick's number: among equals the longest unpicked is next
+	calls       uint64 // ever
 
 	failures   int       // in a row; 0: trusted
 	asideUntil time.Time // from then on one trial call may go there
@@ -188,6 +189,7 @@ func (m *member) take(now time.Time) ticket {
 	m.pool.picks++
 	m.lastPick = m.pool.picks
 	m.outstanding++
+	m.calls++
 	trial := m.failures > 0 && m.trusted(now)
 	if trial {
 		m.trial = true
@@ -301,7 +303,7 @@ func (p *pool) status() []Status {
 	list := make([]Status, 0, len(p.members))
 	for _, m := range p.members {
 		list = append(list, Status{
-			Address: m.address, Connection: m.connection, Outstanding: m.outstanding, PutAside: m.failures > 0, Lane: m.lane.open != nil,
+			Address: m.address, Connection: m.connection, Outstanding: m.outstanding, Calls: m.calls, PutAside: m.failures > 0, Lane: m.lane.open != nil,
 		})
 	}
 	slices.SortFunc(list, func(a, b Status) int { return strings.Compare(a.Address, b.Address) })

@@ -152,6 +152,8 @@ func (m *Metrics) WatchBackends(status func() []backend.Status) {
 		status: status,
 		outstanding: prometheus.NewDesc(namespace+"_backend_outstanding",
 			"Calls that a pod has not answered yet.", []string{"backend"}, nil),
+		calls: prometheus.NewDesc(namespace+"_backend_calls_total",
+			"Calls that were given to a pod, by lane or by themselves.", []string{"backend"}, nil),
 		lane: prometheus.NewDesc(namespace+"_backend_lane",
 			"1 where the stream that carries calls to a pod as its messages is open, else 0.", []string{"backend"}, nil),
 		state: prometheus.NewDesc(namespace+"_backend_state",
@@ -161,12 +163,13 @@ func (m *Metrics) WatchBackends(status func() []backend.Status) {
 
 // backendCollector reads the pods when scraped, so a pod that is gone leaves no series behind.
 type backendCollector struct {
-	status                   func() []backend.Status
-	outstanding, lane, state *prometheus.Desc
+	status                          func() []backend.Status
+	outstanding, calls, lane, state *prometheus.Desc
 }
 
 func (c backendCollector) Describe(descriptions chan<- *prometheus.Desc) {
 	descriptions <- c.outstanding
+	descriptions <- c.calls
 	descriptions <- c.lane
 	descriptions <- c.state
 }
@@ -174,6 +177,7 @@ func (c backendCollector) Describe(descriptions chan<- *prometheus.Desc) {
 func (c backendCollector) Collect(metrics chan<- prometheus.Metric) {
 	for _, pod := range c.status() {
 		metrics <- prometheus.MustNewConstMetric(c.outstanding, prometheus.GaugeValue, float64(pod.Outstanding), pod.Address)
+		metrics <- prometheus.MustNewConstMetric(c.calls, prometheus.CounterValue, float64(pod.Calls), pod.Address)
 		open := 0.0
 		if pod.Lane {
 			open = 1

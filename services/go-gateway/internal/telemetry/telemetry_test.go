@@ -74,8 +74,9 @@ func TestMetrics_show_calls_lookups_retries_and_pods(t *testing.T) {
 	metrics.Resolved(2)
 	metrics.ResolveFailed()
 	metrics.Retried(backend.RetryDraining)
+	metrics.Sent(backend.WayLane)
 	pods := []backend.Status{
-		{Address: "10.0.0.1:9000", Connection: connectivity.Ready, Outstanding: 3},
+		{Address: "10.0.0.1:9000", Connection: connectivity.Ready, Outstanding: 3, Calls: 9, Lane: true},
 		{Address: "10.0.0.2:9000", Connection: connectivity.Ready, PutAside: true},
 		{Address: "10.0.0.3:9000", Connection: connectivity.TransientFailure, PutAside: true},
 	}
@@ -92,7 +93,12 @@ func TestMetrics_show_calls_lookups_retries_and_pods(t *testing.T) {
 		`polyglot_gateway_resolver_lookups_total{result="ok"} 1`,
 		`polyglot_gateway_resolver_lookups_total{result="error"} 1`,
 		`polyglot_gateway_retries_total{reason="draining"} 1`,
+		`polyglot_gateway_infer_calls_total{way="lane"} 1`,
+		`polyglot_gateway_infer_calls_total{way="sampled"} 0`,
 		`polyglot_gateway_backend_outstanding{backend="10.0.0.1:9000"} 3`,
+		`polyglot_gateway_backend_calls_total{backend="10.0.0.1:9000"} 9`,
+		`polyglot_gateway_backend_lane{backend="10.0.0.1:9000"} 1`,
+		`polyglot_gateway_backend_lane{backend="10.0.0.2:9000"} 0`,
 		`polyglot_gateway_backend_state{backend="10.0.0.1:9000",state="ready"} 1`,
 		`polyglot_gateway_backend_state{backend="10.0.0.2:9000",state="put_aside"} 1`,
 		`polyglot_gateway_backend_state{backend="10.0.0.3:9000",state="transient_failure"} 1`,
