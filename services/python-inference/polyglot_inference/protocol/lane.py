@@ -128,10 +128,8 @@ class _Lane:
         self._read_message: Callable[[], Awaitable[object]] = context.read
         # By number: the calls under way, which have no answer yet.
         self._calls: dict[int, _CarriedCall] = {}
-        self._unbegun: list[bytes] = []
-        self._in_flight = 0  # messages to begin, calls under way, answers to write
+        self._in_flight = 0  # with those whose answer is unwritten
         self._fewer = asyncio.Event()
-        self._fault: InvalidRequestError | None = None
 
     async def serve(self) -> InferenceError | None:
         """Serve every call; returns what the lane ends with, None where its caller ended it.
@@ -141,7 +139,7 @@ class _Lane:
         try:
             async with asyncio.TaskGroup() as tasks:
                 writing = tasks.create_task(self._outbox.run())
-                reading = self._reading = tasks.create_task(self._read())
+                reading = tasks.create_task(self._read())
                 draining = tasks.create_task(self.edge.lifecycle.draining())
                 await asyncio.wait((reading, draining), return_when=asyncio.FIRST_COMPLETED)
                 reading.cancel()
@@ -149,14 +147,13 @@ class _Lane:
                 await self._left(0)
                 writing.cancel()
         finally:
-            self._unbegun.clear()
             for call in list(self._calls.values()):
                 call.abandon()
-        if reading.cancelled() and not self._fault:
+        if reading.cancelled():
             return ServerDrainingError(
                 "the server is shutting down; calls without an answer were not executed, send them to another replica"
             )
-        return self._fault
+        return reading.result()
 
     def put(self, call: "_CarriedCall", data: bytes) -> None:
         """Write the answer of a call, which is under way no longer: its number may be used again."""
@@ -168,31 +165,17 @@ class _Lane:
         del self._calls[call.number]
         self._one_less()
 
-    async def _read(self) -> None:
-        # Messages are begun once the next one is asked for: a model's thread that is woken before would wait while this
-        # one, which asks, holds the interpreter.
-        loop = asyncio.get_running_loop()
+    async def _read(self) -> InferenceError | None:
+        """Begin every call; returns why no more can be read, None at the end."""
         while isinstance(data := await self._read_message(), bytes):  # and not grpc.aio.EOF
             if self._in_flight >= MOST_IN_FLIGHT:
                 await self._left(MOST_IN_FLIGHT - 1)
-            self._in_flight += 1
-            if not self._unbegun:
-                loop.call_soon(self._take_all)
-            self._unbegun.append(data)
-
-    def _take_all(self) -> None:
-        unbegun, self._unbegun = self._unbegun, []
-        for data in unbegun:
-            if self._fault:
-                self._one_less()
-                continue
             try:
                 self._take(data)
             except InvalidRequestError as error:
                 log_failure("Carry", Call(None, ""), error, error)
-                self._fault = error
-                self._reading.cancel()
-                self._one_less()
+                return error
+        return None
 
     def _take(self, data: bytes) -> None:
         """Begin the call of a message, or cancel it.
@@ -215,11 +198,11 @@ class _Lane:
         if request.cancel:
             if under_way:  # else it is answered
                 under_way.abandon()
-            self._one_less()
             return
         if under_way:
             raise InvalidRequestError(f"call {number} begins while another call of its lane has that number")
         call = self._calls[number] = _CarriedCall(self, request, len(data))
+        self._in_flight += 1
         # In a context of its own, for its span; a task of its own would cost more than a quick model.
         contextvars.copy_context().run(call.begin, request, fault)
 
