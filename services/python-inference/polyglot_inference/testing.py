@@ -125,7 +125,8 @@ def _tensor(spec: TensorSpec | None, value: object) -> tuple[Array, str]:
     return little_endian, datatypes.get(little_endian.dtype, str(given.dtype))
 
 
-def _read(response: pb.ModelInferResponse) -> dict[str, Array]:
+def _read(answer: bytes) -> dict[str, Array]:
+    response = pb.ModelInferResponse.FromString(answer)
     return {
         output.name: codec.decode_raw(output.name, output.datatype, output.shape, raw)
         for output, raw in zip(response.outputs, response.raw_output_contents, strict=True)

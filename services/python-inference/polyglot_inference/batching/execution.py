@@ -10,15 +10,14 @@ import numpy as np
 from opentelemetry import trace
 
 from polyglot_inference.errors import InferenceError, ModelFailedError
-from polyglot_inference.protocol.inference import Inference
-from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
+from polyglot_inference.protocol.inference import Inference, responses, stacked
 from polyglot_inference.runtime.model import NO_REQUEST, Model
 from polyglot_inference.telemetry.metrics import Metrics
 from polyglot_inference.telemetry.statistics import ModelStatistics
 from polyglot_inference.telemetry.traces import Tracing
 from polyglot_inference.tensors import Array
 
-Outcome = pb.ModelInferResponse | Exception
+Outcome = bytes | Exception
 
 _log = logging.getLogger(__name__)
 
@@ -87,22 +86,32 @@ class Execution:
         begun = time.perf_counter_ns()
         if len(members) == 1:
             return [self._singly(members[0], begun)]
-        outcomes: dict[Member, Outcome] = {}
+        tensors = stacked([member.inference for member in members])
+        if tensors is None:
+            return self._readable(members, begun)
+        return self._all(members, tensors, begun)
+
+    def _readable(self, members: Sequence[Member], begun: int) -> Sequence[Outcome]:
+        """Read the tensors of each member by itself, and answer those that could be read."""
+        faults: dict[Member, Outcome] = {}
         inputs: dict[Member, Mapping[str, Array]] = {}
         for member in members:
             try:
                 inputs[member] = member.inference.tensors()
             except InferenceError as error:
-                outcomes[member] = error
+                faults[member] = error
+        answers = iter(self._all(list(inputs), _concatenated(list(inputs.values())), begun) if inputs else ())
+        return [faults[member] if member in faults else next(answers) for member in members]
+
+    def _all(self, members: Sequence[Member], tensors: Mapping[str, Array], begun: int) -> Sequence[Outcome]:
         try:
-            outcomes.update(self._together(inputs, begun) if inputs else {})
+            return self._together(members, tensors, begun)
         except Exception as error:  # noqa: BLE001 - a model may raise anything
             _log.warning(
                 "Running the calls of a failed batch singly",
-                extra={"model": self._name, "calls": len(inputs), "reason": str(error)},
+                extra={"model": self._name, "calls": len(members), "reason": str(error)},
             )
-            outcomes.update((member, self._singly(member, time.perf_counter_ns())) for member in inputs)
-        return [outcomes[member] for member in members]
+            return [self._singly(member, time.perf_counter_ns()) for member in members]
 
     def _singly(self, member: Member, begun: int) -> Outcome:
         try:
@@ -110,7 +119,7 @@ class Execution:
         except Exception as error:  # noqa: BLE001 - a model may raise anything
             return error
 
-    def _alone(self, member: Member, begun: int) -> pb.ModelInferResponse:
+    def _alone(self, member: Member, begun: int) -> bytes:
         inference = member.inference
         inputs = inference.tensors()
         request = inference.described() if self._model.wants_request else NO_REQUEST
@@ -122,25 +131,17 @@ class Execution:
         self._record([member], inference.form.rows, begun, read, ran)
         return response
 
-    def _together(self, inputs: Mapping[Member, Mapping[str, Array]], begun: int) -> dict[Member, Outcome]:
-        members = list(inputs)
+    def _together(self, members: Sequence[Member], tensors: Mapping[str, Array], begun: int) -> Sequence[Outcome]:
         names = members[0].inference.form.output_names
-        rows = sum(member.rows for member in members)
-        stacked = _stacked(list(inputs.values()))
+        rows = sum([member.rows for member in members])
         read = time.perf_counter_ns()
         with self._tracing.batch_span(self._name, [member.span for member in members], rows):
-            results = self._model.predict(stacked, names, NO_REQUEST)
+            results = self._model.predict(tensors, names, NO_REQUEST)
         ran = time.perf_counter_ns()
         self._require_rows(results, names, rows)
-        outcomes: dict[Member, Outcome] = {}
-        first = 0
-        for member in members:
-            last = first + member.rows
-            own = {name: results[name][first:last] for name in names}
-            outcomes[member] = member.inference.response(own, self._version)
-            first = last
+        answers = responses([member.inference for member in members], results, self._version)
         self._record(members, rows, begun, read, ran)
-        return outcomes
+        return answers
 
     def _record(self, members: Sequence[Member], rows: int, begun: int, read: int, ran: int) -> None:
         written = time.perf_counter_ns()
@@ -159,7 +160,7 @@ class Execution:
                 )
 
 
-def _stacked(inputs: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+def _concatenated(inputs: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
     stacked = {name: np.concatenate([tensors[name] for tensors in inputs]) for name in inputs[0]}
     for tensor in stacked.values():
         tensor.flags.writeable = False  # as a call that runs alone finds it

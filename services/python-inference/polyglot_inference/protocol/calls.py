@@ -55,7 +55,8 @@ class Call:
 
 
 Parsed = TypeVar("Parsed", bound=Message)
-Method = Callable[[Any, Call], Awaitable[Message]]
+# Where an answer is bytes, it is written already.
+Method = Callable[[Any, Call], Awaitable[Message | bytes]]
 ServeStream = Callable[[object, Context], Awaitable[None]]
 Observer = Callable[[Call, grpc.StatusCode, float], None]
 
@@ -136,8 +137,8 @@ class CallEdge:
 
         return serve
 
-    def _serialised(self, response: Message) -> bytes:
-        data = response.SerializeToString()
+    def _serialised(self, response: Message | bytes) -> bytes:
+        data = response if isinstance(response, bytes) else response.SerializeToString()
         require_size("response", len(data), self._max_message_bytes)
         return data
 

@@ -9,7 +9,7 @@ element).
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -84,11 +84,20 @@ class RawTensor:
         plain = datatype not in (BYTES, "BOOL") and min(shape, default=1) > 0 and len(shape) <= _MOST_DIMENSIONS
         self._size = math.prod(shape) * self._dtype.itemsize if plain else None
 
+    @property
+    def size(self) -> int | None:
+        """How many bytes are plainly right; None where `decode_raw` has to look at them."""
+        return self._size
+
     def read(self, raw: bytes) -> Array:
         """The tensor; `decode_raw` has the last word on all that is not plainly right, and the same result."""
         if len(raw) == self._size:
             return np.ndarray(self._shape, self._dtype, raw)
         return decode_raw(self.name, self._datatype, self._shape, raw)
+
+    def stack(self, raws: Iterable[bytes], rows: int) -> Array:
+        """The tensors of several requests, each of `size` bytes, stacked along the first dimension to so many rows."""
+        return np.ndarray((rows, *self._shape[1:]), self._dtype, b"".join(raws))
 
 
 def decode_contents(name: str, datatype: str, shape: Sequence[int], contents: pb.InferTensorContents) -> Array:

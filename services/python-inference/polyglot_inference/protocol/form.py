@@ -11,6 +11,7 @@ from typing import Final, Self
 
 from polyglot_inference.errors import InvalidRequestError, InvalidTensorError, UnsupportedError
 from polyglot_inference.protocol import codec
+from polyglot_inference.protocol.envelope import Envelope
 from polyglot_inference.protocol.memory import SharedTensor, shared_tensors
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.runtime.model import Model
@@ -51,8 +52,10 @@ class Form:
         The names of `outputs`.
     signature
         Equal for requests whose tensors can be stacked along their first dimension, and that want the same.
-    last_outputs
-        The last raw answer without id and data, all that is new in most answers; and before it what it was written for.
+    raw_sizes
+        How many bytes each of `raw_inputs` has; None where that differs.
+    last_envelope
+        That of the last raw answer, which most others have, too.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
@@ -65,7 +68,8 @@ class Form:
     shared_bytes: int
     output_names: Sequence[str]
     signature: Hashable
-    last_outputs: tuple[object, bytes] = (None, b"")
+    raw_sizes: Sequence[int | None]
+    last_envelope: Envelope | None = None
 
     @classmethod
     def of(cls, request: pb.ModelInferRequest, model: Model, memory: SharedMemory | None = None) -> Self:
@@ -86,20 +90,24 @@ class Form:
         raw = _is_raw(request, shared_inputs)
         shapes = {tensor.name: tuple(tensor.shape) for tensor in request.inputs}
         output_names = [spec.name for spec in outputs]
+        raw_inputs = (
+            [codec.RawTensor(tensor.name, tensor.datatype, shapes[tensor.name]) for tensor in request.inputs]
+            if raw and not shared_inputs
+            else []
+        )
         return cls(
             shapes=shapes,
             outputs=outputs,
             # FP16 has no typed form, and one response is raw or typed as a whole.
             raw=raw or any(spec.datatype not in codec.CONTENTS_FIELDS for spec in outputs),
             rows=_rows(shapes, model.inputs),
-            raw_inputs=[codec.RawTensor(tensor.name, tensor.datatype, shapes[tensor.name]) for tensor in request.inputs]
-            if raw and not shared_inputs
-            else (),
+            raw_inputs=raw_inputs,
             shared_inputs=shared_inputs,
             shared_outputs=shared_tensors("output", request.outputs, memory),
             shared_bytes=sum(tensor.byte_size for tensor in shared_inputs.values()),
             output_names=output_names,
             signature=(tuple([(name, shape[1:]) for name, shape in shapes.items()]), tuple(output_names)),
+            raw_sizes=[tensor.size for tensor in raw_inputs],
         )
 
     def require_equal_rows(self) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from polyglot_inference.errors import ModelFailedError
 from polyglot_inference.protocol import codec
+from polyglot_inference.protocol.envelope import Envelope
 from polyglot_inference.protocol.form import Form
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.runtime.model import Request
@@ -45,9 +46,9 @@ class Inference:
         parameters = self.request.parameters
         return _ENABLE_END in parameters and parameters[_ENABLE_END].bool_param
 
-    def end(self, version: str) -> pb.ModelInferResponse:
+    def end(self, version: str) -> bytes:
         """The answer without outputs that tells the end of all answers."""
-        return pb.ModelInferResponse(model_name=self.request.model_name, model_version=version, id=self.request.id)
+        return self._without_data([], [], version).SerializeToString()
 
     def tensors(self) -> dict[str, Array]:
         """Read the input tensors.
@@ -84,14 +85,14 @@ class Inference:
                 tensors[name] = codec.decode_contents(name, datatype, shape, tensor.contents)
         return tensors
 
-    def response(self, results: Mapping[str, Array], version: str) -> pb.ModelInferResponse:
-        """Write the answer: raw to a raw request, typed to a typed one."""
+    def response(self, results: Mapping[str, Array], version: str) -> bytes:
+        """Write the answer, a ModelInferResponse: raw to a raw request, typed to a typed one."""
         form = self.form
         tensors = [_as_declared(spec, results[spec.name]) for spec in form.outputs]
         if form.raw and not form.shared_outputs:
-            return self._raw_response(tensors, version)
-        response = self._without_data(tensors, version)
-        response.id = self.request.id
+            raws = [codec.encode_raw(tensor, spec.datatype) for spec, tensor in zip(form.outputs, tensors, strict=True)]
+            return self.envelope([tensor.shape for tensor in tensors], version).around(self.request.id, raws)
+        response = self._without_data(form.outputs, [tensor.shape for tensor in tensors], version)
         for spec, tensor, output in zip(form.outputs, tensors, response.outputs, strict=True):
             shared = form.shared_outputs.get(spec.name)
             if shared:
@@ -102,32 +103,84 @@ class Inference:
                 response.raw_output_contents.append(codec.encode_raw(tensor, spec.datatype))
             else:
                 output.contents.CopyFrom(codec.encode_contents(tensor, spec.datatype))
-        return response
+        return response.SerializeToString()
 
-    def _raw_response(self, tensors: Sequence[Array], version: str) -> pb.ModelInferResponse:
-        """Write a raw answer, whose outputs need not be written anew where they have the shapes of the last time."""
+    def envelope(self, shapes: Sequence[tuple[int, ...]], version: str) -> Envelope:
+        """The envelope of a raw answer; the last one serves again where outputs have the shapes of the last time."""
         form, request = self.form, self.request
-        written_for = (request.model_name, version, [tensor.shape for tensor in tensors])
-        last, outputs = form.last_outputs
-        if last != written_for:
-            outputs = self._without_data(tensors, version).SerializeToString()
-            form.last_outputs = written_for, outputs
-        response = pb.ModelInferResponse.FromString(outputs)
-        response.id = request.id
-        response.raw_output_contents.extend(
-            [codec.encode_raw(tensor, spec.datatype) for spec, tensor in zip(form.outputs, tensors, strict=True)]
-        )
-        return response
+        envelope = form.last_envelope
+        written_for = (request.model_name, version, shapes)
+        if envelope is None or envelope.written_for != written_for:
+            response = self._without_data(form.outputs, shapes, version)
+            response.ClearField("id")
+            envelope = form.last_envelope = Envelope.of(response, written_for)
+        return envelope
 
-    def _without_data(self, tensors: Sequence[Array], version: str) -> pb.ModelInferResponse:
+    def _without_data(
+        self, outputs: Sequence[TensorSpec], shapes: Sequence[tuple[int, ...]], version: str
+    ) -> pb.ModelInferResponse:
         return pb.ModelInferResponse(
             model_name=self.request.model_name,
             model_version=version,
+            id=self.request.id,
             outputs=[
-                pb.ModelInferResponse.InferOutputTensor(name=spec.name, datatype=spec.datatype, shape=tensor.shape)
-                for spec, tensor in zip(self.form.outputs, tensors, strict=True)
+                pb.ModelInferResponse.InferOutputTensor(name=spec.name, datatype=spec.datatype, shape=shape)
+                for spec, shape in zip(outputs, shapes, strict=True)
             ],
         )
+
+
+def stacked(inferences: Sequence[Inference]) -> dict[str, Array] | None:
+    """The tensors of requests of one signature, stacked; None where one of them has to be read by itself for that.
+
+    They are raw, and their bytes need only be strung together: that takes a fraction of reading each.
+    """
+    raws = []
+    for inference in inferences:
+        own = inference.request.raw_input_contents[:]
+        if not inference.form.raw_inputs or [len(raw) for raw in own] != inference.form.raw_sizes:
+            return None
+        raws.append(own)
+    rows = sum([inference.form.rows for inference in inferences])
+    columns = zip(inferences[0].form.raw_inputs, zip(*raws, strict=True), strict=True)
+    return {tensor.name: tensor.stack(column, rows) for tensor, column in columns}
+
+
+def responses(inferences: Sequence[Inference], results: Mapping[str, Array], version: str) -> list[bytes]:
+    """Write the answers to requests of one signature, each of which has its rows of the results, in turn."""
+    answers: list[bytes] = []
+    outputs = inferences[0].form.outputs  # of all of them
+    whole = {spec.name: _Whole(_as_declared(spec, results[spec.name])) for spec in outputs if spec.datatype != BYTES}
+    first = 0
+    form = envelope = None
+    for inference in inferences:
+        last = first + inference.form.rows
+        if len(whole) < len(outputs) or not inference.form.raw or inference.form.shared_outputs:
+            own = {spec.name: results[spec.name][first:last] for spec in outputs}
+            answers.append(inference.response(own, version))
+        else:
+            if envelope is None or inference.form is not form:
+                form = inference.form
+                envelope = inference.envelope([(form.rows, *tensor.row_shape) for tensor in whole.values()], version)
+            raws = [tensor.rows(first, last) for tensor in whole.values()]
+            answers.append(envelope.around(inference.request.id, raws))
+        first = last
+    return answers
+
+
+class _Whole:
+    """A tensor whose rows are answers to several requests; its bytes are taken once for all of them."""
+
+    __slots__ = ("_bytes", "_row_size", "row_shape")
+
+    def __init__(self, tensor: Array) -> None:
+        self.row_shape = tensor.shape[1:]
+        self._bytes = tensor.tobytes()
+        self._row_size = len(self._bytes) // max(1, tensor.shape[0])
+
+    def rows(self, first: int, last: int) -> bytes:
+        """The bytes of some rows."""
+        return self._bytes[first * self._row_size : last * self._row_size]
 
 
 def _as_declared(spec: TensorSpec, tensor: Array) -> Array:

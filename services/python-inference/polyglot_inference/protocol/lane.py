@@ -36,7 +36,7 @@ from polyglot_inference.protocol.calls import (
 from polyglot_inference.protocol.outbox import Outbox
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.protocol.pb import lane_pb2
-from polyglot_inference.protocol.wire import embedded, message_tag
+from polyglot_inference.protocol.wire import embedded, field_tag
 from polyglot_inference.telemetry.metrics import Metrics
 from polyglot_inference.telemetry.traces import Tracing, caller_context, record_call
 
@@ -47,9 +47,9 @@ RPC: Final = "ModelInfer"
 # sender back. More than `queue.maxSize` by default, so that callers are told of a full queue and do not merely feel it.
 MOST_IN_FLIGHT: Final = 8192
 
-_ANSWER_TAG: Final = message_tag(lane_pb2.LaneResponse.INFER_FIELD_NUMBER)
+_ANSWER_TAG: Final = field_tag(lane_pb2.LaneResponse.INFER_FIELD_NUMBER)
 
-StartInfer = Callable[[pb.ModelInferRequest, Call], asyncio.Future[pb.ModelInferResponse]]
+StartInfer = Callable[[pb.ModelInferRequest, Call], asyncio.Future[bytes]]
 """Starts a call and gives its answer's future, which may be cancelled."""
 
 
@@ -230,7 +230,7 @@ class _CarriedCall:
         self._edge = lane.edge
         self._call = Call(deadline, request.request_id, size)
         self._started = time.perf_counter()
-        self._answer: asyncio.Future[pb.ModelInferResponse] | None = None
+        self._answer: asyncio.Future[bytes] | None = None
         self._span: trace.Span = trace.INVALID_SPAN
 
     def begin(self, request: lane_pb2.LaneRequest, fault: InvalidRequestError | None) -> None:
@@ -261,12 +261,12 @@ class _CarriedCall:
         expired = deadline is not None and time.monotonic() >= deadline
         self._end(grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED)
 
-    def _answered(self, answer: asyncio.Future[pb.ModelInferResponse]) -> None:
+    def _answered(self, answer: asyncio.Future[bytes]) -> None:
         if answer.cancelled():  # the model's queue is closed: the process ends
             self.abandon()
             return
         try:
-            data = answer.result().SerializeToString()
+            data = answer.result()
             require_size("response", len(data), self._edge.max_message_bytes)
         except Exception as error:  # noqa: BLE001 - as above
             self._fail(error)

@@ -143,7 +143,7 @@ class InferenceService:
             outputs=[tensor(name=spec.name, datatype=spec.datatype, shape=spec.shape) for spec in served.model.outputs],
         )
 
-    async def model_infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
+    async def model_infer(self, request: pb.ModelInferRequest, call: Call) -> bytes:
         """Run a model once."""
         return await self.start_infer(request, call)
 
@@ -151,9 +151,7 @@ class InferenceService:
         """Have a model run once."""
         return self._start(self._admitted(request, call), request, call)
 
-    def model_stream_infer(
-        self, request: pb.ModelInferRequest, call: Call
-    ) -> asyncio.Future[pb.ModelInferResponse] | Answers:
+    def model_stream_infer(self, request: pb.ModelInferRequest, call: Call) -> asyncio.Future[bytes] | Answers:
         """Run a model for one request of a stream: once, or for every answer of a decoupled one."""
         served = self._admitted(request, call)
         if served.model.stream:
@@ -162,7 +160,7 @@ class InferenceService:
 
     async def _stream(
         self, served: ServedModel, stream: Stream, request: pb.ModelInferRequest, call: Call, send: Send
-    ) -> pb.ModelInferResponse | None:
+    ) -> bytes | None:
         """Send every answer of a decoupled model.
 
         Their end is told to a caller that asked for it, as Triton tells it: by an answer without outputs.
@@ -198,9 +196,7 @@ class InferenceService:
         self._in_flight.begin()
         return served
 
-    def _start(
-        self, served: ServedModel, request: pb.ModelInferRequest, call: Call
-    ) -> asyncio.Future[pb.ModelInferResponse]:
+    def _start(self, served: ServedModel, request: pb.ModelInferRequest, call: Call) -> asyncio.Future[bytes]:
         inference = Inference(request, served.forms.of(request, self._memory))
         # What lies in shared memory is copied when the call runs; it counts, to bound what a batch copies at a time.
         size = call.size + inference.form.shared_bytes

@@ -41,7 +41,7 @@ from polyglot_inference.protocol.calls import (
 )
 from polyglot_inference.protocol.outbox import Outbox, Turn, Written
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
-from polyglot_inference.protocol.wire import embedded, message_tag
+from polyglot_inference.protocol.wire import embedded, field_tag
 from polyglot_inference.telemetry.metrics import Metrics
 from polyglot_inference.telemetry.traces import Tracing, caller_context, current_trace_id, make_current, record_call
 
@@ -55,14 +55,14 @@ _FINAL, _NOT_FINAL = (
     pb.ModelInferResponse(parameters={"triton_final_response": pb.InferParameter(bool_param=final)}).SerializeToString()
     for final in (True, False)
 )
-_ANSWER_TAG: Final = message_tag(pb.ModelStreamInferResponse.INFER_RESPONSE_FIELD_NUMBER)
+_ANSWER_TAG: Final = field_tag(pb.ModelStreamInferResponse.INFER_RESPONSE_FIELD_NUMBER)
 # What a request has whose message could not be read.
 _NO_MESSAGE: Final = pb.ModelInferRequest()
 
-Send = Callable[[pb.ModelInferResponse], Awaitable[None]]
-Answers = Callable[[Send], Coroutine[None, None, pb.ModelInferResponse | None]]
+Send = Callable[[bytes], Awaitable[None]]
+Answers = Callable[[Send], Coroutine[None, None, bytes | None]]
 """Sends every answer to a request but the last one, which it returns; None where the last one is sent, too."""
-StreamMethod = Callable[[pb.ModelInferRequest, Call], asyncio.Future[pb.ModelInferResponse] | Answers]
+StreamMethod = Callable[[pb.ModelInferRequest, Call], asyncio.Future[bytes] | Answers]
 """Serves one request: starts it and gives its answer's future, which may be cancelled, or gives what has to run."""
 
 
@@ -254,7 +254,7 @@ class _Request:
         self._call = Call(stream.deadline, stream.request_id)
         self._message = _NO_MESSAGE
         self._started = time.perf_counter()
-        self._answer: asyncio.Future[pb.ModelInferResponse] | None = None
+        self._answer: asyncio.Future[bytes] | None = None
         self._turn: Turn | None = None
         self._wrote = False
         self._status, self._text = grpc.StatusCode.OK, ""
@@ -294,7 +294,7 @@ class _Request:
             self._turn = self._outbox.turn()
         require_size("request", len(data), self._edge.max_message_bytes)
 
-    def _answered(self, answer: asyncio.Future[pb.ModelInferResponse]) -> None:
+    def _answered(self, answer: asyncio.Future[bytes]) -> None:
         if answer.cancelled():
             self.abandon()
             return
@@ -316,7 +316,7 @@ class _Request:
         except Exception as error:  # noqa: BLE001 - as above
             self._fail(error)
 
-    async def _send(self, answer: pb.ModelInferResponse) -> None:
+    async def _send(self, answer: bytes) -> None:
         """Write an answer that is not the last: of a model that streams, so nobody waits for its last one."""
         if self._turn:
             self._outbox.leave(self._turn)
@@ -325,8 +325,8 @@ class _Request:
         await written
         self._count_answer()
 
-    def _put(self, answer: pb.ModelInferResponse, written: Written, *, final: bool) -> None:
-        data = embedded(_ANSWER_TAG, answer.SerializeToString() + (_FINAL if final else _NOT_FINAL))
+    def _put(self, answer: bytes, written: Written, *, final: bool) -> None:
+        data = embedded(_ANSWER_TAG, answer + (_FINAL if final else _NOT_FINAL))
         require_size("response", len(data), self._edge.max_message_bytes)
         self._outbox.put(data, written, self._turn)
 

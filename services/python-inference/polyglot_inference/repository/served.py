@@ -14,7 +14,6 @@ from polyglot_inference.errors import ModelLoadError
 from polyglot_inference.lifecycle import InFlight
 from polyglot_inference.protocol.form import Forms
 from polyglot_inference.protocol.inference import Inference
-from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.runtime.executor import ModelExecutor
 from polyglot_inference.runtime.model import Model
 from polyglot_inference.settings import ModelSettings, QueueSettings
@@ -62,7 +61,7 @@ class ServedModel:
         """Most rows of one execution; 0 for a model that is never batched."""
         return self.settings.batching.max_size if self.settings.batching else 0
 
-    def start(self, inference: Inference, size: int, deadline: float | None) -> asyncio.Future[pb.ModelInferResponse]:
+    def start(self, inference: Inference, size: int, deadline: float | None) -> asyncio.Future[bytes]:
         """The answer to one request of so many bytes, perhaps given together with others; it may be cancelled.
 
         Raises

@@ -4,7 +4,7 @@ import threading
 import time
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import accumulate
 from typing import Final
 
@@ -40,6 +40,12 @@ class Observations:
     def observe(self, value: float) -> None:
         """Count a value."""
         self._append(value)  # atomic: only who counts what is kept takes the lock
+        if len(self._kept) >= _MOST_KEPT:
+            self._count()
+
+    def observe_all(self, values: Collection[float]) -> None:
+        """Count several values."""
+        self._kept.extend(values)
         if len(self._kept) >= _MOST_KEPT:
             self._count()
 

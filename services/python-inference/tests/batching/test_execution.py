@@ -17,7 +17,7 @@ from polyglot_inference.errors import InvalidTensorError, ModelFailedError
 from polyglot_inference.lifecycle import InFlight
 from polyglot_inference.protocol import codec
 from polyglot_inference.protocol.form import Form
-from polyglot_inference.protocol.inference import Inference
+from polyglot_inference.protocol.inference import Inference, stacked
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.runtime.model import NO_REQUEST, Request
 from polyglot_inference.telemetry.metrics import Metrics
@@ -47,6 +47,23 @@ class Model:
         if (inputs["number"] < 0).any():
             raise RuntimeError("negative")
         return {"double": inputs["number"] * 2, "twice": inputs["text"] + inputs["text"]}
+
+
+class Scaling(Model):
+    """Only numbers, whose rows are strung together as bytes."""
+
+    inputs = (TensorSpec("number", "FP32", [-1, 2]), TensorSpec("factor", "INT16", [-1]))
+    outputs = (TensorSpec("scaled", "FP32", [-1, 2]), TensorSpec("bits", "UINT8", [-1, 3, 1]))
+
+    def predict(
+        self, inputs: Mapping[str, Array], outputs: Sequence[str], request: Request = NO_REQUEST
+    ) -> Mapping[str, Array]:
+        del outputs, request
+        numbers, factors = inputs["number"], inputs["factor"]
+        self.rows.append(len(numbers))
+        bits = np.arange(3, dtype=np.uint8)[None, :, None] + factors[:, None, None].astype(np.uint8)
+        # Of the layout of columns, and of no row: what a model gives is not always as it is sent.
+        return {"scaled": np.asfortranarray(numbers * factors[:, None].astype(np.float32)), "bits": bits}
 
 
 class Summing(Model):
@@ -87,12 +104,17 @@ def execute(model: Any, inferences: Sequence[Inference]) -> Sequence[Outcome]:
     return execution([Member(one, one.form.rows, context(), trace.INVALID_SPAN, 0) for one in inferences])
 
 
+def answer_of(outcome: Outcome) -> pb.ModelInferResponse:
+    assert isinstance(outcome, bytes)
+    return pb.ModelInferResponse.FromString(outcome)
+
+
 def numbers_of(outcome: Outcome) -> list[list[float]]:
-    assert isinstance(outcome, pb.ModelInferResponse)
-    output = next(output for output in outcome.outputs if output.name == "double")
-    position = list(outcome.outputs).index(output)
-    if outcome.raw_output_contents:
-        flat = np.frombuffer(outcome.raw_output_contents[position], np.float32)
+    answer = answer_of(outcome)
+    output = next(output for output in answer.outputs if output.name == "double")
+    position = list(answer.outputs).index(output)
+    if answer.raw_output_contents:
+        flat = np.frombuffer(answer.raw_output_contents[position], np.float32)
     else:
         flat = np.array(output.contents.fp32_contents, np.float32)
     return [[float(cell) for cell in row] for row in flat.reshape(tuple(output.shape))]
@@ -116,16 +138,62 @@ def test_every_call_gets_its_own_rows_or_its_own_error(members: list[tuple[list[
             assert isinstance(outcome, RuntimeError)
         else:
             assert numbers_of(outcome) == [[2.0 * row, 2.0 * row + 1] for row in rows]
-            assert isinstance(outcome, pb.ModelInferResponse)
-            assert bool(outcome.raw_output_contents) is raw
+            assert bool(answer_of(outcome).raw_output_contents) is raw
+
+
+def scaling(model: Any, rows: Sequence[int], raw: bool, long_by: int, request_id: str) -> Inference:
+    """A request of numbers alone; its raw data is too long by so many bytes."""
+    numbers = np.array([[row, row + 0.5] for row in rows], np.float32).reshape(-1, 2)
+    request = pb.ModelInferRequest(model_name="m", id=request_id)
+    for name, datatype, tensor in (("number", "FP32", numbers), ("factor", "INT16", np.array(rows, np.int16))):
+        given_input = request.inputs.add(name=name, datatype=datatype, shape=tensor.shape)
+        if raw:
+            request.raw_input_contents.append(codec.encode_raw(tensor, datatype) + b"!" * long_by)
+        else:
+            given_input.contents.CopyFrom(codec.encode_contents(tensor, datatype))
+    return Inference(request, Form.of(request, model))
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.integers(0, 50), max_size=4),
+            st.sampled_from([True, True, True, False]),
+            st.sampled_from([0, 0, 0, 0, 1]),
+            st.sampled_from(["", "seven", "\u00e4" * 70]),
+        ),
+        min_size=2,
+        max_size=8,
+    )
+)
+def test_an_answer_is_the_same_in_a_batch_and_alone(members: list[tuple[list[int], bool, int, str]]) -> None:
+    model = Scaling()
+    together = execute(model, [scaling(model, *member) for member in members])
+    alone = [execute(model, [scaling(model, *member)])[0] for member in members]
+    for (_, raw, long_by, request_id), outcome, expected in zip(members, together, alone, strict=True):
+        if raw and long_by:
+            assert isinstance(outcome, InvalidTensorError)
+            assert isinstance(expected, InvalidTensorError)
+        else:
+            assert outcome == expected
+            assert answer_of(outcome).id == request_id
+            assert answer_of(outcome).SerializeToString() == outcome  # as protobuf itself writes it
+
+
+def test_tensors_that_were_strung_together_are_read_only() -> None:
+    tensors = stacked([scaling(Scaling(), rows, True, 0, "") for rows in ([1], [2, 3])])
+    assert tensors is not None
+    assert {name: (len(tensor), tensor.flags.writeable) for name, tensor in tensors.items()} == {
+        "number": (3, False),
+        "factor": (3, False),
+    }
 
 
 def test_calls_share_one_execution() -> None:
     model = Model()
     outcomes = execute(model, [asked(model, [1], True), asked(model, [2, 3], False), asked(model, [4], True, id="4")])
     assert model.rows == [4]
-    assert isinstance(outcomes[2], pb.ModelInferResponse)
-    assert outcomes[2].id == "4"
+    assert answer_of(outcomes[2]).id == "4"
 
 
 def test_a_model_that_fails_on_several_runs_for_each_once() -> None:

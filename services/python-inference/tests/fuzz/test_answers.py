@@ -127,10 +127,11 @@ def test_any_answer_of_a_model_is_written_as_declared_or_is_its_failure(answer: 
         inputs, names = inference.tensors(), inference.form.output_names
         for give in (model.predict, first_of_stream):
             try:
-                response = inference.response(give(inputs, names, NO_REQUEST), "1")
+                written = inference.response(give(inputs, names, NO_REQUEST), "1")
             except ModelFailedError as error:
                 sent = pb.ModelStreamInferResponse(error_message=error.message)
             else:
+                response = pb.ModelInferResponse.FromString(written)
                 sent = pb.ModelStreamInferResponse(infer_response=response)
                 assert_as_declared(sent.infer_response, output, answer)
             assert sent.SerializeToString()

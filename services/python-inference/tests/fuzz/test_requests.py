@@ -190,7 +190,7 @@ def answer(
         request = parsed(pb.ModelInferRequest.FromString, data)
         inference = Inference(request, Form.of(request, model, memory))
         results = model.predict(inference.tensors(), inference.form.output_names, inference.described())
-        return inference, inference.response(results, "1")
+        return inference, pb.ModelInferResponse.FromString(inference.response(results, "1"))
     except (InternalError, ModelFailedError):
         raise
     except InferenceError as refusal:
@@ -203,7 +203,6 @@ def assert_gives_back(inference: Inference, response: pb.ModelInferResponse, mem
     if any(shared.region.name == FROM for shared in inference.form.shared_outputs.values()):
         return  # damage made an output of an input: it may lie over another input
     sent, request = inference.tensors(), inference.request
-    response = pb.ModelInferResponse.FromString(response.SerializeToString())
     assert (response.id, [output.name for output in response.outputs]) == (request.id, inference.form.output_names)
     for place_in_answer, output in enumerate(response.outputs):
         tensor, shape = sent[output.name], list(output.shape)
@@ -268,6 +267,6 @@ def outcome(model: PythonModel, data: bytes, form_of: Callable[[pb.ModelInferReq
             return learnt  # damage made an output of an input, which would be another one the next time
         inference = Inference(request, form)
         results = model.predict(inference.tensors(), form.output_names, inference.described())
-        return learnt, inference.response(results, "1").SerializeToString(deterministic=True)
+        return learnt, inference.response(results, "1")
     except InferenceError as refusal:
         return type(refusal), refusal.message

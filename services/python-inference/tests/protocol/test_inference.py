@@ -61,7 +61,7 @@ def asked(request: pb.ModelInferRequest) -> Inference:
 def answer(request: pb.ModelInferRequest) -> pb.ModelInferResponse:
     inference = asked(request)
     results = MODEL.predict(inference.tensors(), inference.form.output_names)
-    return inference.response(results, "1")
+    return pb.ModelInferResponse.FromString(inference.response(results, "1"))
 
 
 def test_a_raw_request_gets_a_raw_answer_with_its_id() -> None:
@@ -110,7 +110,8 @@ def test_rows_are_the_variable_first_dimension() -> None:
 def test_outputs_of_a_foreign_memory_layout_are_written_row_major() -> None:
     inference = asked(raw())
     transposed = np.asfortranarray(np.arange(6, dtype=">f4").reshape(2, 3))
-    response = inference.response({"total": transposed, "half": np.zeros(1, np.float16)}, "1")
+    answer = inference.response({"total": transposed, "half": np.zeros(1, np.float16)}, "1")
+    response = pb.ModelInferResponse.FromString(answer)
     assert np.frombuffer(response.raw_output_contents[0], "<f4").tolist() == [0, 1, 2, 3, 4, 5]
 
 
@@ -254,6 +255,6 @@ def test_an_answer_of_other_shapes_than_the_last_one_has_its_own() -> None:
     inference = asked(raw())
     for size in (2, 3, 3):
         total, half = np.full(size, size, np.float32), np.zeros(1, np.float16)
-        response = inference.response({"total": total, "half": half}, "1")
+        response = pb.ModelInferResponse.FromString(inference.response({"total": total, "half": half}, "1"))
         assert (response.id, [list(output.shape) for output in response.outputs]) == ("seven", [[size], [1]])
         assert list(response.raw_output_contents) == [total.tobytes(), half.tobytes()]
