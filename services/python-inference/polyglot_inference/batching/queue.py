@@ -3,8 +3,9 @@
 The rule is work-conserving: a free thread takes what waits, at once. While it runs, calls gather; that is the batching.
 Taken alone, this oscillates: the first caller to come back is run by itself while the others are still on their way.
 Hence a linger: after a batch of several calls a thread waits until as many rows are there again, and now and then for
-half as many more, but no longer than a fifth of what a batch usually takes, or a millisecond. A caller that is alone
-never waits. Nothing here knows threads or the event loop; time comes in as arguments.
+half as many more, but no longer than a fifth of what a batch usually takes, or a millisecond; with quick models whose
+calls come thick and fast, as long as these take to come, up to five. A caller that is alone never waits. Nothing here
+knows threads or the event loop; time comes in as arguments.
 """
 
 import enum
@@ -22,12 +23,21 @@ LINGER_SHARE: Final = 0.2
 # The linger of quick models, in seconds: with them it is the hand-over between event loop and thread that costs, some
 # 100 us whatever it carries, and calls arrive one by one as the loop reads them.
 SHORTEST_LINGER: Final = 0.001
+# Where rows come faster than one in so many seconds, the event loop has its hands full with reading calls, and a thread
+# that is woken sooner only holds it up. A quick model then lingers as long as its rows usually take to come and a half,
+# up to `LONGEST_ARRIVALS` seconds.
+_STEADY: Final = 0.0005
+_ARRIVALS_SHARE: Final = 1.5
+LONGEST_ARRIVALS: Final = 0.005
+# A model is quick when a batch takes at most this share of the time in which its rows come.
+_QUICK_SHARE: Final = 0.25
 # After a linger in vain, how many batches at most pass before more rows than the last time are waited for again.
 _MOST_RESTRAINT: Final = 64
 # So many lingers after a batch its callers count as gone.
 _RECENT: Final = 10
-# The weight of the newest batch in the moving average of what a batch takes.
+# The weight of the newest value in the moving averages of what a batch takes, and of the time from row to row.
 _NEWEST: Final = 0.2
+_NEWEST_ROW: Final = 0.05
 
 
 class Reason(enum.Enum):
@@ -125,6 +135,8 @@ class CallQueue:
         self._restraint = 1  # how many those were the last time
         self._finished_at = -math.inf
         self._usual_seconds = 0.0
+        self._last_at = -math.inf
+        self._usual_gap = 2 * _STEADY  # from row to row
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -140,6 +152,8 @@ class CallQueue:
         if self._entries:
             self._require_room(entry)
         entry.queued_at = now
+        self._usual_gap += (min(now - self._last_at, 2 * _STEADY) / max(1, entry.rows) - self._usual_gap) * _NEWEST_ROW
+        self._last_at = now
         self._entries[entry] = None
         if entry.signature is not None:
             lane = self._lanes.get(entry.signature)
@@ -225,8 +239,15 @@ class CallQueue:
         self.waiting_rows -= entry.rows
         self._waiting_bytes -= entry.size
 
+    def _linger(self) -> float:
+        linger = max(SHORTEST_LINGER, LINGER_SHARE * self._usual_seconds)
+        arrivals = self._wanted * self._usual_gap
+        if self._usual_gap < _STEADY and self._usual_seconds <= _QUICK_SHARE * arrivals:
+            linger = max(linger, min(_ARRIVALS_SHARE * arrivals, LONGEST_ARRIVALS))
+        return min(linger, self._max_delay)
+
     def _linger_until(self, head: Entry) -> float:
-        linger = min(max(SHORTEST_LINGER, LINGER_SHARE * self._usual_seconds), self._max_delay)
+        linger = self._linger()
         if head.queued_at > self._finished_at + _RECENT * linger:
             return -math.inf  # the callers of the last batch have gone
         until = max(self._finished_at, head.queued_at) + linger

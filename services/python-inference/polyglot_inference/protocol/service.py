@@ -147,7 +147,7 @@ class InferenceService:
         """Run a model once."""
         return await self.start_infer(request, call)
 
-    def start_infer(self, request: pb.ModelInferRequest, call: Call) -> asyncio.Future[pb.ModelInferResponse]:
+    def start_infer(self, request: pb.ModelInferRequest, call: Call) -> asyncio.Future[bytes]:
         """Have a model run once."""
         return self._start(self._admitted(request, call), request, call)
 

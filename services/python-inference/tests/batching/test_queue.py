@@ -6,7 +6,16 @@ import math
 
 import pytest
 
-from polyglot_inference.batching.queue import LINGER_SHARE, Batch, CallQueue, Entry, Reason, Wait
+from polyglot_inference.batching.queue import (
+    LINGER_SHARE,
+    LONGEST_ARRIVALS,
+    SHORTEST_LINGER,
+    Batch,
+    CallQueue,
+    Entry,
+    Reason,
+    Wait,
+)
 from polyglot_inference.errors import QueueFullError
 from polyglot_inference.settings import QueueSettings
 
@@ -99,6 +108,38 @@ def test_a_linger_ends_with_what_is_there() -> None:
     back = entry()
     add(calls, back, now=now)
     assert taken(calls, now + LINGER_SHARE * 0.1) == Batch([back], Reason.LINGER, [], 1)
+
+
+def linger(calls: CallQueue, gap: float, seconds: float, callers: int = 20) -> float:
+    """How long a thread lingers for callers that come `gap` seconds after each other, when a batch takes `seconds`."""
+    now = 0.0
+    for _ in range(20):
+        for _ in range(callers):
+            now += gap
+            add(calls, entry(), now=now)
+        now = ran(calls, taken(calls, now + 1), now, seconds)
+    now += gap
+    add(calls, entry(), now=now)
+    wait = calls.take(now)
+    assert isinstance(wait, Wait)
+    assert wait.until is not None
+    return wait.until - now
+
+
+def test_a_quick_model_lingers_as_long_as_its_calls_take_to_come() -> None:
+    seconds = linger(queue(max_rows=64), 0.0001, 0.0002)
+    assert 20 * 0.0001 < seconds < 2 * 30 * 0.0001  # 20 or 30 are waited for
+    assert linger(queue(max_rows=64), 0.0004, 0.0002) == pytest.approx(LONGEST_ARRIVALS)
+    assert linger(queue(max_rows=64, max_delay=0.002), 0.0004, 0.0002) == pytest.approx(0.002)
+
+
+def test_a_model_that_is_no_quicker_than_its_calls_come_does_not_linger_for_them() -> None:
+    assert linger(queue(max_rows=64), 0.0001, 0.002) == pytest.approx(SHORTEST_LINGER)
+    assert linger(queue(max_rows=64), 0.0001, 0.02) == pytest.approx(LINGER_SHARE * 0.02)
+
+
+def test_calls_that_come_now_and_then_are_not_lingered_for() -> None:
+    assert linger(queue(max_rows=64), 0.002, 0.0002) == pytest.approx(SHORTEST_LINGER)
 
 
 def test_max_delay_bounds_the_linger() -> None:

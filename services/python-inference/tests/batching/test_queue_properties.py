@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyglot_inference.batching.queue import LINGER_SHARE, SHORTEST_LINGER, Batch, CallQueue, Entry, Wait
+from polyglot_inference.batching.queue import (
+    LINGER_SHARE,
+    LONGEST_ARRIVALS,
+    SHORTEST_LINGER,
+    Batch,
+    CallQueue,
+    Entry,
+    Wait,
+)
 from polyglot_inference.errors import QueueFullError
 from polyglot_inference.settings import QueueSettings
 
@@ -38,6 +46,7 @@ class Simulation:
         self.queue = CallQueue("m", max_rows, max_delay, threads, limits)
         self._max_rows, self._longest, self._threads = max_rows, max_delay or math.inf, threads
         self._now = self._slowest = 0.0
+        self._quickest = math.inf
         self._running: list[tuple[float, int, float, Batch]] = []
         self._events: list[tuple[float, int, str, Entry]] = []
         self._batches = 0
@@ -84,7 +93,7 @@ class Simulation:
             if turn.entries:
                 seconds = durations[self._batches % len(durations)]
                 self._batches += 1
-                self._slowest = max(self._slowest, seconds)
+                self._slowest, self._quickest = max(self._slowest, seconds), min(self._quickest, seconds)
                 heapq.heappush(self._running, (self._now + seconds, self._batches, self._now, turn))
         return math.inf
 
@@ -92,7 +101,10 @@ class Simulation:
         if wait.until is None:
             assert len(self.queue) == 0, "a free thread takes what waits"
             return math.inf
-        linger = min(max(SHORTEST_LINGER, LINGER_SHARE * self._slowest), self._longest)
+        # A model is quick when a batch takes a quarter of the time in which its rows come, each in 0.5 ms.
+        quick = self._quickest <= 0.25 * 0.0005 * self._max_rows
+        shortest = LONGEST_ARRIVALS if quick else SHORTEST_LINGER
+        linger = min(max(shortest, LINGER_SHARE * self._slowest), self._longest)
         assert self._now < wait.until <= self._now + linger + 1e-9
         return wait.until
 
