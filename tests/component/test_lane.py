@@ -32,7 +32,7 @@ SLOW_PATH = "/v2/models/slow/infer"
 class Server:
     """An inference server that can be started again at its address."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **grpc: Any) -> None:
         folder.mkdir()
         self.port, self.metrics_port = free_port(), free_port()
         self._log = folder / "inference.log"
@@ -41,7 +41,7 @@ class Server:
             folder / "inference.yaml",
             {
                 "models": MODELS,
-                "grpc": {"listen": [f"127.0.0.1:{self.port}"]},
+                "grpc": {"listen": [f"127.0.0.1:{self.port}"], **grpc},
                 "metrics": {"host": "127.0.0.1", "port": self.metrics_port},
             },
         )
@@ -88,9 +88,9 @@ def counted(url: str, pattern: str) -> float:
 
 
 @contextmanager
-def paired(folder: Path, gateway_binary: Path) -> Iterator[Pair]:
-    """Run two servers behind a gateway, all ready."""
-    servers = Server(folder / "one"), Server(folder / "two")
+def paired(folder: Path, gateway_binary: Path, **listener: Any) -> Iterator[Pair]:
+    """Run two servers, with these settings of `grpc`, behind a gateway, all ready."""
+    servers = Server(folder / "one", **listener), Server(folder / "two", **listener)
     rest, grpc, admin = (free_port() for _ in range(3))
     config = write_yaml(
         folder / "gateway.yaml",
@@ -167,32 +167,43 @@ def test_a_caller_that_leaves_cancels_its_call_by_lane(pair: Pair) -> None:
         assert time.monotonic() < deadline, "no server was told that the caller has left"
 
 
-def test_a_rolling_restart_of_the_servers_fails_no_call(gateway_binary: Path, tmp_path: Path) -> None:
+@contextmanager
+def under_load(own: Pair) -> Iterator[None]:
+    """Have eight callers call for the length of a block, none in vain, and most by lane."""
     failures: list[str] = []
     answered = [0] * 8
     done = threading.Event()
 
-    def keep_calling(own: Pair, number: int) -> None:
+    def keep_calling(number: int) -> None:
         while not done.is_set():
             reply = call(f"{own.rest}{TEXT_PATH}", TEXT)
             if reply.status != 200:
                 failures.append(reply.body.decode())
             answered[number] += 1
 
-    with paired(tmp_path, gateway_binary) as own:
-        own.open_lanes()
-        callers = [threading.Thread(target=keep_calling, args=(own, number)) for number in range(len(answered))]
+    own.open_lanes()
+    callers = [threading.Thread(target=keep_calling, args=(number,)) for number in range(len(answered))]
+    for caller in callers:
+        caller.start()
+    try:
+        yield
+    finally:
+        done.set()
         for caller in callers:
-            caller.start()
-        try:
-            for server in own.servers:
-                server.stop()
-                server.start()
-                own.open_lanes()
-        finally:
-            done.set()
-            for caller in callers:
-                caller.join()
-        assert own.sent("lane") > sum(answered) / 2
+            caller.join()
     assert failures == []
     assert min(answered) > 0
+    assert own.sent("lane") > sum(answered) / 2
+
+
+def test_no_call_fails_when_the_connections_of_lanes_age(gateway_binary: Path, tmp_path: Path) -> None:
+    with paired(tmp_path, gateway_binary, maxConnectionAge="1s") as own, under_load(own):
+        time.sleep(3.5)  # three lives of a connection
+
+
+def test_a_rolling_restart_of_the_servers_fails_no_call(gateway_binary: Path, tmp_path: Path) -> None:
+    with paired(tmp_path, gateway_binary) as own, under_load(own):
+        for server in own.servers:
+            server.stop()
+            server.start()
+            own.open_lanes()

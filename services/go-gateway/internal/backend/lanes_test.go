@@ -469,3 +469,32 @@ func TestLane_a_pod_that_is_put_aside_gets_one_trial_call_by_it(t *testing.T) {
 		t.Errorf("after its trial call by %s the pod is %+v", c.lastWay(), c.Status()[0])
 	}
 }
+
+func TestLane_of_a_pod_that_answers_nonsense_ends(t *testing.T) {
+	pod := backendtest.Start(t, func(p *backendtest.Pod) {
+		p.Lane = func(lane pb.Lane_CarryServer) error {
+			if err := lane.SendHeader(metadata.MD{}); err != nil {
+				return err
+			}
+			request, err := lane.Recv()
+			if err != nil {
+				return err
+			}
+			if err := lane.Send(&pb.LaneResponse{Call: request.GetCall()}); err != nil {
+				return err
+			}
+			<-lane.Context().Done()
+			return nil
+		}
+	}, "127.0.0.1")[0]
+	f := connect(t, "127.0.0.1", pod.Port, nil)
+	f.connected(t, pod)
+	if _, err := f.client.ModelInfer(t.Context(), &pb.ModelInferRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	f.waitFor(t, func(list []backend.Status) bool { return list[0].Lane })
+	if _, err := f.client.ModelInfer(within(t, noticeWithin), &pb.ModelInferRequest{}); !contains(err, "malformed") || status.Code(err) != codes.Unavailable {
+		t.Errorf("got %v", err)
+	}
+	f.waitFor(t, func(list []backend.Status) bool { return !list[0].Lane && list[0].Outstanding == 0 })
+}
