@@ -98,7 +98,7 @@ class Batching(Part):
             "maxDelay must be from 0ms to 1s, in whole milliseconds, such as 5ms",
         ),
     ] = "0ms"
-    """Bounds how long a free pod waits for more after a batch of several; 0ms: a fifth of the time of a batch."""
+    """Bounds how long a free pod waits for more after a batch of several; 0ms: by the time of a batch alone."""
 
 
 class ServedModel(Part):

@@ -145,17 +145,20 @@ func TestLinger_joins_callers_that_would_take_turns(t *testing.T) {
 }
 
 func TestLinger_ends_after_a_fifth_of_a_batchs_time_or_the_delay_that_is_set(t *testing.T) {
-	cases := map[string]struct{ delay, want time.Duration }{
-		"no delay set":    {0, 2 * time.Millisecond},
-		"a shorter delay": {time.Millisecond, time.Millisecond},
-		"a longer delay":  {time.Second, 2 * time.Millisecond},
+	cases := map[string]struct{ takes, delay, want time.Duration }{
+		"no delay set":                    {10 * time.Millisecond, 0, 2 * time.Millisecond},
+		"a shorter delay":                 {10 * time.Millisecond, time.Millisecond, time.Millisecond},
+		"a longer delay":                  {10 * time.Millisecond, time.Second, 2 * time.Millisecond},
+		"a quick model":                   {200 * time.Microsecond, 0, 400 * time.Microsecond},
+		"a model that is not quite so":    {time.Millisecond, 0, time.Millisecond},
+		"a quick model and a short delay": {200 * time.Microsecond, 100 * time.Microsecond, 100 * time.Microsecond},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				f := start(t, batch.Limits{MaxSize: 32, MaxDelay: c.delay}, newMembers("a"), taking(10*time.Millisecond, 0))
+				f := start(t, batch.Limits{MaxSize: 32, MaxDelay: c.delay}, newMembers("a"), taking(c.takes, 0))
 				f.all(t, 0, 1, 2, 3, 4)
-				if got := <-f.call(t.Context(), 0, request("5", 5)); got.after != c.want+10*time.Millisecond {
+				if got := <-f.call(t.Context(), 0, request("5", 5)); got.after != c.want+c.takes {
 					t.Errorf("answered after %v, want %v of waiting", got.after, c.want)
 				}
 			})

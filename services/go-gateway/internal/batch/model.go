@@ -19,6 +19,10 @@ const (
 	// lingerShare is the part of a batch's mean time that a member waits, at most, for more rows after a batch of several
 	// requests. Without it callers fall into two groups that take turns, and batches stay at half the size that they could have.
 	lingerShare = 5
+	// A quick model's calls cost more than its work, so that larger batches pay although they take longer to come: after a batch
+	// a member waits up to quickLingerShare times the batch's mean time, as long as that is no more than quickLinger.
+	quickLingerShare = 2
+	quickLinger      = time.Millisecond
 	// mostRows bounds the rows that wait for one model; what bounds them in practice is the estimated wait.
 	mostRows = 1 << 16
 	// mostKinds bounds the queues of a model, whose keys come from callers. Beyond, those that are empty are forgotten.
@@ -298,7 +302,8 @@ func (m *model) release(s *slot, key string, requests int, succeeded bool) {
 }
 
 func (m *model) lingerOf(q *queue) time.Duration {
-	linger := q.time.mean() / lingerShare
+	mean := q.time.mean()
+	linger := max(mean/lingerShare, min(mean*quickLingerShare, quickLinger))
 	if m.limits.MaxDelay > 0 {
 		linger = min(linger, m.limits.MaxDelay)
 	}
