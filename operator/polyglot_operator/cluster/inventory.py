@@ -173,7 +173,14 @@ def _child(ref: Ref, body: Object) -> Child:
 
 
 _METADATA: Final = (
-    *("name", "namespace", "uid", "resourceVersion", "generation", "labels", "deletionTimestamp", "finalizers"),
+    "name",
+    "namespace",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "labels",
+    "deletionTimestamp",
+    "finalizers",
 )
 _OWN_ANNOTATIONS: Final = f"{groups.GROUP}/"
 _CONTAINER_STATUS: Final = ("name", "ready", "restartCount", "state", "lastState", "image")
