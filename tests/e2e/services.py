@@ -125,6 +125,14 @@ class Service:
         return [pod for pod in found["items"] if "deletionTimestamp" not in pod["metadata"]]
 
 
+def calls_by_way(service: Service) -> dict[str, float]:
+    """Return how many calls of inference the only gateway pod of a service in the mesh has sent in each way."""
+    (pod,) = service.pods("gateway")
+    metric = "polyglot_gateway_infer_calls_total"
+    samples = service.samples(pod, GATEWAY_METRICS["Istio"])
+    return {sample.labels["way"]: sample.value for sample in samples if sample.name == metric}
+
+
 def wait_until_routed(client: ClientPod, service: Service, model: str = "digits") -> None:
     """Wait until a first call arrives: kube-proxy and the gateway know of pods a moment after these are ready."""
     ready = service.infer_url(model).removesuffix("infer") + "ready"

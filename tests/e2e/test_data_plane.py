@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tests import digits as example
 from tests.e2e.cluster import Command, eventually
 from tests.e2e.load import PUBLISHED, Targets, forwarded
-from tests.e2e.services import EXAMPLES, GATEWAY_METRICS, Service
+from tests.e2e.services import EXAMPLES, GATEWAY_METRICS, Service, calls_by_way
 from tests.http import call
 
 CALLERS = 32
@@ -30,14 +30,6 @@ def gateway_totals(service: Service, metric: str) -> dict[str, float]:
         if sample.name.startswith(metric):
             totals[sample.name] = totals.get(sample.name, 0) + sample.value
     return totals
-
-
-def calls_by_way(service: Service) -> dict[str, float]:
-    """Return how many inferences the gateway's only pod has sent in each way."""
-    (pod,) = service.pods("gateway")
-    metric = "polyglot_gateway_infer_calls_total"
-    samples = service.samples(pod, GATEWAY_METRICS["Istio"])
-    return {sample.labels["way"]: sample.value for sample in samples if sample.name == metric}
 
 
 def predict(client: triton_grpc.InferenceServerClient, pixels: NDArray[np.float32]) -> NDArray[np.float32]:

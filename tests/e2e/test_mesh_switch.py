@@ -11,14 +11,17 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import pytest
+import tritonclient.grpc as triton_grpc
 
+from tests import digits as example
 from tests.e2e.clients import ClientPods
 from tests.e2e.cluster import eventually
-from tests.e2e.load import CLIENTS, Load, Outcome
-from tests.e2e.services import DEMO_NAMESPACE, Object, Service
+from tests.e2e.load import CLIENTS, PUBLISHED, Load, Outcome
+from tests.e2e.services import DEMO_NAMESPACE, Object, Service, calls_by_way
 from tests.e2e.watch import Event, watching
 
 FEWEST_REQUESTS = 3000
+OWN_CALLS = 300
 PROBE = f"""
 import json, pathlib, time
 import grpc
@@ -41,9 +44,12 @@ LEAVING = [("STRICT", "mutual TLS"), ("PERMISSIVE", "mutual TLS"), ("PERMISSIVE"
 
 @dataclass(frozen=True)
 class Counts:
-    """What an inference pod has counted: calls answered, and calls that its sidecar admitted by their certificate."""
+    """What was counted: calls that the inference pod answered; those of them that the gateway sent by lane, and each as
+    a request of its own; and requests that the pod's sidecar admitted by their certificate, of which a lane is one."""
 
     answered: float
+    by_lane: float
+    by_itself: float
     admitted: float
 
 
@@ -84,6 +90,7 @@ def journey(context: str, digits: Service, client_pods: ClientPods, load: Load) 
         switch("None")
         switch("Istio")
         counts.append(count(digits))
+        call_by_itself(OWN_CALLS)
         enough = counts[0].answered + FEWEST_REQUESTS
         counts.append(eventually(lambda: count(digits), lambda now: now.answered > enough, 60, "calls under STRICT"))
         switch("None")
@@ -109,12 +116,24 @@ def journey(context: str, digits: Service, client_pods: ClientPods, load: Load) 
         )
 
 
+def call_by_itself(times: int) -> None:
+    """Make calls that no lane carries, for their metadata, and that are joined with no others, for their parameter."""
+    pixels = example.held_out()[:1]
+    tensor = triton_grpc.InferInput("x", list(pixels.shape), "FP32")
+    tensor.set_data_from_numpy(pixels)
+    with triton_grpc.InferenceServerClient(PUBLISHED.grpc) as client:
+        for _ in range(times):
+            client.infer("digits", [tensor], headers={"note": "alone"}, parameters={"note": "alone"}, client_timeout=30)
+
+
 def count(digits: Service) -> Counts:
     (pod,) = digits.pods("inference")
     path = f"/api/v1/namespaces/{DEMO_NAMESPACE}/pods/{pod['metadata']['name']}:15020/proxy/stats/prometheus"
     lines = digits.kubectl("get", "--raw", path).splitlines()
     names = ("polyglot_inference_requests_total{", 'envoy_http_rbac{authz_enforce_result="allowed"')
-    return Counts(*(sum(float(line.split()[-1]) for line in lines if line.startswith(name)) for name in names))
+    answered, admitted = (sum(float(line.split()[-1]) for line in lines if line.startswith(name)) for name in names)
+    ways = calls_by_way(digits)
+    return Counts(answered, ways["lane"], sum(ways.values()) - ways["lane"], admitted)
 
 
 def reports_strict(event: Event) -> bool:
@@ -171,13 +190,18 @@ def test_nothing_plain_passes_from_the_moment_that_strict_is_reported(journey: J
     otherwise = [answer for at, answer in journey.probes if not began <= at < ended]
     before, after = journey.counts
     answered, admitted = after.answered - before.answered, after.admitted - before.admitted
+    by_lane, by_itself = after.by_lane - before.by_lane, after.by_itself - before.by_itself
     print(
         f"{ended - began:.0f} s STRICT: {under_strict.count('OK')} of {len(under_strict)} plaintext calls served "
-        f"({otherwise.count('OK')} of {len(otherwise)} before and after); of {answered:.0f} calls of the gateway "
-        f"{admitted:.0f} had its certificate"
+        f"({otherwise.count('OK')} of {len(otherwise)} before and after); of {answered:.0f} calls the gateway sent "
+        f"{by_lane:.0f} by lane and {by_itself:.0f} as requests of their own; {admitted:.0f} requests had its "
+        "certificate"
     )
     assert len(under_strict) >= 20
     assert "OK" not in under_strict
     assert "OK" in otherwise
     assert answered >= FEWEST_REQUESTS
-    assert abs(answered - admitted) <= 2 * CLIENTS  # calls under way while the counters were read
+    assert by_itself >= OWN_CALLS
+    assert abs(by_itself - admitted) <= 2 * CLIENTS  # calls under way while the counters were read, and a lane or two
+    # All others came by lane; the two programs are read one after the other, while calls go on.
+    assert by_lane == pytest.approx(answered - admitted, rel=0.1)
