@@ -1,6 +1,5 @@
 """Runs a model once for the calls of a batch: their rows stacked, the results told apart again."""
 
-import contextvars
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from opentelemetry import trace
 
 from polyglot_inference.errors import InferenceError, ModelFailedError
 from polyglot_inference.protocol.inference import Inference, responses, stacked
+from polyglot_inference.runtime.executor import Work
 from polyglot_inference.runtime.model import NO_REQUEST, Model
 from polyglot_inference.telemetry.metrics import Metrics
 from polyglot_inference.telemetry.statistics import ModelStatistics
@@ -23,28 +23,22 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
-class Member:
-    """One call of a batch.
+class Member(Work):
+    """One call of a batch. Its context has its span, for the model's own spans and log lines.
 
     Parameters
     ----------
     inference
         The request.
-    rows
-        How many it has; 1 where the model is never batched.
-    context
-        The call's context variables: its span, for the model's own spans and log lines.
     span
         The call's span.
-    queued_at
+    came_at
         When it began to wait, in nanoseconds of the performance counter.
     """
 
     inference: Inference
-    rows: int
-    context: contextvars.Context
     span: trace.Span
-    queued_at: int
+    came_at: int
 
 
 class Execution:
@@ -147,7 +141,7 @@ class Execution:
         written = time.perf_counter_ns()
         self._seconds.observe((ran - read) / 1e9)
         self._rows.observe(rows)
-        waits = [begun - member.queued_at for member in members]
+        waits = [begun - member.came_at for member in members]
         counted = sum(member.rows for member in members)
         self._statistics.executed(counted, waits, read - begun, ran - read, written - ran)
 

@@ -11,7 +11,7 @@ knows threads or the event loop; time comes in as arguments.
 import enum
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -56,12 +56,8 @@ class Entry:
 
     Parameters
     ----------
-    job
-        What to run; the queue does not look at it.
-    together
-        Runs the jobs of a batch; gives each one's result or error.
     signature
-        Calls of equal signature have equal `together` and may share a batch; None runs alone.
+        Calls of equal signature may share a batch; None runs alone.
     rows
         How much of a batch it takes.
     size
@@ -70,23 +66,23 @@ class Entry:
         Monotonic seconds after which it must not run; None without one.
     """
 
-    job: Any
-    together: Callable[[Sequence[Any]], Sequence[Any]]
     signature: Hashable | None
     rows: int
     size: int
     deadline: float | None
-    future: Any = None
-    queued_at: float = 0.0
+    queued_at: float = field(default=0.0, init=False)
 
 
 @dataclass(slots=True)
 class Batch:
-    """Calls to run together, and calls that were found to be past their deadline instead."""
+    """Calls to run together, and calls that were found to be past their deadline instead.
 
-    entries: list[Entry]
+    They are what was added, whatever it has beside the fields of an entry.
+    """
+
+    entries: list[Any]
     reason: Reason
-    expired: list[Entry] = field(default_factory=list)
+    expired: list[Any] = field(default_factory=list)
     rows: int = 0
 
 
@@ -168,7 +164,7 @@ class CallQueue:
         if entry in self._entries:
             self._remove(entry)
 
-    def clear(self) -> list[Entry]:
+    def clear(self) -> list[Any]:
         """Forget all calls and return them."""
         entries = list(self._entries)
         for entry in entries:

@@ -37,6 +37,7 @@ from polyglot_inference.protocol.outbox import Outbox
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.protocol.pb import lane_pb2
 from polyglot_inference.protocol.wire import embedded, field_tag
+from polyglot_inference.runtime.executor import Tell, Work
 from polyglot_inference.telemetry.metrics import Metrics
 from polyglot_inference.telemetry.traces import Tracing, caller_context, record_call
 
@@ -49,8 +50,8 @@ MOST_IN_FLIGHT: Final = 8192
 
 _ANSWER_TAG: Final = field_tag(lane_pb2.LaneResponse.INFER_FIELD_NUMBER)
 
-StartInfer = Callable[[pb.ModelInferRequest, Call], asyncio.Future[bytes]]
-"""Starts a call and gives its answer's future, which may be cancelled."""
+StartInfer = Callable[[pb.ModelInferRequest, Call, Tell], Work]
+"""Starts a call, has its answer told, and gives what may be cancelled."""
 
 
 class LaneEdge:
@@ -230,7 +231,7 @@ class _CarriedCall:
         self._edge = lane.edge
         self._call = Call(deadline, request.request_id, size)
         self._started = time.perf_counter()
-        self._answer: asyncio.Future[bytes] | None = None
+        self._answer: Work | None = None
         self._span: trace.Span = trace.INVALID_SPAN
 
     def begin(self, request: lane_pb2.LaneRequest, fault: InvalidRequestError | None) -> None:
@@ -245,28 +246,29 @@ class _CarriedCall:
         try:
             if self._call.size > edge.max_message_bytes:  # which has the lane's own fields in it
                 require_size("request", infer.ByteSize(), edge.max_message_bytes)
-            self._answer = edge.start(infer, self._call)
+            self._answer = edge.start(infer, self._call, self._answered)
         except Exception as error:  # noqa: BLE001 - the edge: every fault becomes an answer and a log line
             self._fail(error)
-        else:
-            self._answer.add_done_callback(self._answered)
 
     def abandon(self) -> None:
         """End without an answer: nobody waits for one."""
         if self._answer:
-            self._answer.remove_done_callback(self._answered)
             self._answer.cancel()
         self._lane.leave(self)
         deadline = self._call.deadline
         expired = deadline is not None and time.monotonic() >= deadline
         self._end(grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED)
 
-    def _answered(self, answer: asyncio.Future[bytes]) -> None:
-        if answer.cancelled():  # the model's queue is closed: the process ends
+    def _answered(self, outcome: bytes | Exception | asyncio.CancelledError) -> None:
+        if isinstance(outcome, bytes):
+            self._succeed(outcome)
+        elif isinstance(outcome, Exception):
+            self._fail(outcome)
+        else:  # the model's queue is closed: the process ends
             self.abandon()
-            return
+
+    def _succeed(self, data: bytes) -> None:
         try:
-            data = answer.result()
             require_size("response", len(data), self._edge.max_message_bytes)
         except Exception as error:  # noqa: BLE001 - as above
             self._fail(error)

@@ -1,6 +1,5 @@
 """The methods of the Open Inference Protocol, and of Triton's extensions to it."""
 
-import asyncio
 import contextlib
 import functools
 import time
@@ -21,6 +20,7 @@ from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.protocol.streams import Answers, Send, StreamEdge
 from polyglot_inference.repository.models import ModelRepository
 from polyglot_inference.repository.served import VERSION, ServedModel
+from polyglot_inference.runtime.executor import Tell, Work, outcome_of
 from polyglot_inference.runtime.model import Stream
 from polyglot_inference.runtime.shared_memory import SharedMemory
 from polyglot_inference.runtime.steps import pulled
@@ -145,18 +145,19 @@ class InferenceService:
 
     async def model_infer(self, request: pb.ModelInferRequest, call: Call) -> bytes:
         """Run a model once."""
-        return await self.start_infer(request, call)
+        answer: bytes = await outcome_of(functools.partial(self.start_infer, request, call))
+        return answer
 
-    def start_infer(self, request: pb.ModelInferRequest, call: Call) -> asyncio.Future[bytes]:
+    def start_infer(self, request: pb.ModelInferRequest, call: Call, tell: Tell) -> Work:
         """Have a model run once."""
-        return self._start(self._admitted(request, call), request, call)
+        return self._start(self._admitted(request, call), request, call, tell)
 
-    def model_stream_infer(self, request: pb.ModelInferRequest, call: Call) -> asyncio.Future[bytes] | Answers:
+    def model_stream_infer(self, request: pb.ModelInferRequest, call: Call, tell: Tell) -> Work | Answers:
         """Run a model for one request of a stream: once, or for every answer of a decoupled one."""
         served = self._admitted(request, call)
         if served.model.stream:
             return functools.partial(self._stream, served, served.model.stream, request, call)
-        return self._start(served, request, call)
+        return self._start(served, request, call, tell)
 
     async def _stream(
         self, served: ServedModel, stream: Stream, request: pb.ModelInferRequest, call: Call, send: Send
@@ -196,11 +197,11 @@ class InferenceService:
         self._in_flight.begin()
         return served
 
-    def _start(self, served: ServedModel, request: pb.ModelInferRequest, call: Call) -> asyncio.Future[bytes]:
+    def _start(self, served: ServedModel, request: pb.ModelInferRequest, call: Call, tell: Tell) -> Work:
         inference = Inference(request, served.forms.of(request, self._memory))
         # What lies in shared memory is copied when the call runs; it counts, to bound what a batch copies at a time.
         size = call.size + inference.form.shared_bytes
-        return served.start(inference, size, _queue_deadline(call, inference))
+        return served.start(inference, size, _queue_deadline(call, inference), tell)
 
     def _find(self, name: str, version: str, call: Call) -> ServedModel:
         served = self._repository.find(name, version)

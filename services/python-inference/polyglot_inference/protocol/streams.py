@@ -42,6 +42,7 @@ from polyglot_inference.protocol.calls import (
 from polyglot_inference.protocol.outbox import Outbox, Turn, Written
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.protocol.wire import embedded, field_tag
+from polyglot_inference.runtime.executor import Tell, Work
 from polyglot_inference.telemetry.metrics import Metrics
 from polyglot_inference.telemetry.traces import Tracing, caller_context, current_trace_id, make_current, record_call
 
@@ -62,8 +63,8 @@ _NO_MESSAGE: Final = pb.ModelInferRequest()
 Send = Callable[[bytes], Awaitable[None]]
 Answers = Callable[[Send], Coroutine[None, None, bytes | None]]
 """Sends every answer to a request but the last one, which it returns; None where the last one is sent, too."""
-StreamMethod = Callable[[pb.ModelInferRequest, Call], asyncio.Future[bytes] | Answers]
-"""Serves one request: starts it and gives its answer's future, which may be cancelled, or gives what has to run."""
+StreamMethod = Callable[[pb.ModelInferRequest, Call, Tell], Work | Answers]
+"""Serves one request: starts it, has its answer told, and gives what may be cancelled; or gives what has to run."""
 
 
 class StreamEdge:
@@ -254,7 +255,7 @@ class _Request:
         self._call = Call(stream.deadline, stream.request_id)
         self._message = _NO_MESSAGE
         self._started = time.perf_counter()
-        self._answer: asyncio.Future[bytes] | None = None
+        self._answer: Work | None = None
         self._turn: Turn | None = None
         self._wrote = False
         self._status, self._text = grpc.StatusCode.OK, ""
@@ -265,20 +266,18 @@ class _Request:
         self._span = span
         try:
             self._parse(data)
-            answers = self._edge.method(self._message, self._call)
+            answers = self._edge.method(self._message, self._call, self._answered)
         except Exception as error:  # noqa: BLE001 - the edge: every fault becomes an answer and a log line
             self._fail(error)
             return
-        if isinstance(answers, asyncio.Future):
+        if isinstance(answers, Work):
             self._answer = answers
-            answers.add_done_callback(self._answered)
         else:
             tasks.create_task(self._stream_answers(answers))
 
     def abandon(self) -> None:
         """End without an answer: nobody is there to read it."""
         if self._answer:
-            self._answer.remove_done_callback(self._answered)
             self._answer.cancel()
         if self._status is grpc.StatusCode.OK:
             deadline = self._call.deadline
@@ -294,14 +293,16 @@ class _Request:
             self._turn = self._outbox.turn()
         require_size("request", len(data), self._edge.max_message_bytes)
 
-    def _answered(self, answer: asyncio.Future[bytes]) -> None:
-        if answer.cancelled():
+    def _answered(self, outcome: bytes | Exception | asyncio.CancelledError) -> None:
+        if isinstance(outcome, bytes):
+            try:
+                self._put(outcome, self._end_written, final=True)
+            except Exception as error:  # noqa: BLE001 - as above
+                self._fail(error)
+        elif isinstance(outcome, Exception):
+            self._fail(outcome)
+        else:
             self.abandon()
-            return
-        try:
-            self._put(answer.result(), self._end_written, final=True)
-        except Exception as error:  # noqa: BLE001 - as above
-            self._fail(error)
 
     async def _stream_answers(self, answers: Answers) -> None:
         try:

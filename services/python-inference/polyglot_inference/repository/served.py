@@ -1,6 +1,5 @@
 """A loaded model as callers meet it: its name, its queue and threads, and what it did."""
 
-import asyncio
 import contextvars
 import time
 from dataclasses import dataclass, field
@@ -9,12 +8,12 @@ from typing import Final, Self
 from opentelemetry import trace
 
 from polyglot_inference.batching.execution import Execution, Member
-from polyglot_inference.batching.queue import CallQueue, Entry
+from polyglot_inference.batching.queue import CallQueue
 from polyglot_inference.errors import ModelLoadError
 from polyglot_inference.lifecycle import InFlight
 from polyglot_inference.protocol.form import Forms
 from polyglot_inference.protocol.inference import Inference
-from polyglot_inference.runtime.executor import ModelExecutor
+from polyglot_inference.runtime.executor import ModelExecutor, Tell, Work
 from polyglot_inference.runtime.model import Model
 from polyglot_inference.settings import ModelSettings, QueueSettings
 from polyglot_inference.telemetry.metrics import Metrics
@@ -61,22 +60,26 @@ class ServedModel:
         """Most rows of one execution; 0 for a model that is never batched."""
         return self.settings.batching.max_size if self.settings.batching else 0
 
-    def start(self, inference: Inference, size: int, deadline: float | None) -> asyncio.Future[bytes]:
-        """The answer to one request of so many bytes, perhaps given together with others; it may be cancelled.
+    def start(self, inference: Inference, size: int, deadline: float | None, tell: Tell) -> Work:
+        """Answer one request of so many bytes, perhaps together with others.
+
+        `tell` gets the answer's bytes, or an InferenceError: it waited beyond its deadline, or the model failed.
 
         Raises
         ------
         InferenceError
-            It waited beyond its deadline, too much waits already, or the model failed.
+            The request cannot be batched, or too much waits already.
         """
         signature, rows = None, 1
         if self.max_batch_size:
             form = inference.form
             form.require_equal_rows()
             signature, rows = form.signature, form.rows
-        member = Member(inference, rows, contextvars.copy_context(), trace.get_current_span(), time.perf_counter_ns())
-        entry = Entry(member, self.execution, signature, rows, size, deadline)
-        return self.executor.submit(entry)
+        context, span = contextvars.copy_context(), trace.get_current_span()
+        member = Member(
+            signature, rows, size, deadline, self.execution, context, tell, inference, span, time.perf_counter_ns()
+        )
+        return self.executor.submit(member)
 
 
 def require_batchable(name: str, model: Model) -> None:

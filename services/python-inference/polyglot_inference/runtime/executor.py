@@ -7,15 +7,61 @@ import functools
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from polyglot_inference.batching.queue import Batch, CallQueue, Entry
 from polyglot_inference.errors import DeadlineExceededError, ModelFailedError
 
 Result = TypeVar("Result")
-Job = Callable[[], Any]
 Observe = Callable[[Batch, Sequence[float]], None]
+Tell = Callable[[Any], None]
+"""Told, on the event loop, what became of a piece of work: its result or its error; an asyncio.CancelledError where it
+was dropped with the whole queue."""
+
+
+@dataclass(slots=True, eq=False)
+class Work(Entry):
+    """What waits for a thread, and who is told its outcome.
+
+    Parameters
+    ----------
+    together
+        Runs the works of a batch; gives each one's result or error. Equal for works of equal signature.
+    context
+        The caller's context variables; `tell` is called within them.
+    tell
+        Told the outcome.
+    """
+
+    together: Callable[[Sequence[Any]], Sequence[Any]]
+    context: contextvars.Context
+    tell: Tell | None
+    executor: "ModelExecutor" = field(init=False)
+
+    def cancel(self) -> None:
+        """Give it up: nobody is told its outcome, and it is not run unless it runs already."""
+        self.tell = None
+        self.executor.drop(self)
+
+
+@dataclass(slots=True, eq=False)
+class _Job(Work):
+    """Work that runs by itself, within its caller's context."""
+
+    job: Callable[[], Any]
+
+
+async def outcome_of(start: Callable[[Tell], Work]) -> Any:
+    """Wait for what `start` starts; to cancel the one is to cancel the other."""
+    outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    work = start(functools.partial(_tell_future, outcome))
+    try:
+        return await outcome
+    except asyncio.CancelledError:
+        work.cancel()
+        raise
 
 
 class ModelExecutor:
@@ -57,7 +103,7 @@ class ModelExecutor:
         self._sleeping: list[threading.Lock] = []
         self._closed = False
         # What threads hand to the event loop: it is woken once for all that is there, not once for every call.
-        self._done: deque[tuple[Entry, Any]] = deque()
+        self._done: deque[tuple[Sequence[Work], Sequence[Any]]] = deque()
         self._delivering = False
         for number in range(threads):
             threading.Thread(target=self._work, name=f"model-{name}_{number}", daemon=True).start()
@@ -72,23 +118,33 @@ class ModelExecutor:
         QueueFullError
             Too much waits already.
         """
-        # The context carries the current span to the model's own spans and log lines.
-        guarded = functools.partial(contextvars.copy_context().run, job)
-        result: Result = await self.submit(Entry(guarded, _alone, None, 1, 0, deadline))
+
+        def start(tell: Tell) -> Work:
+            # The context carries the current span to the model's own spans and log lines.
+            return self.submit(_Job(None, 1, 0, deadline, _alone, contextvars.copy_context(), tell, job))
+
+        result: Result = await outcome_of(start)
         return result
 
-    def submit(self, entry: Entry) -> asyncio.Future[Any]:
-        """Run an entry, perhaps with others of its signature. Errors are those of `run`."""
-        entry.future = outcome = _Outcome(self._drop, entry, loop=self._loop)
+    def submit(self, work: Work) -> Work:
+        """Run a work, perhaps with others of its signature.
+
+        Raises
+        ------
+        QueueFullError
+            Too much waits already; nothing will be told.
+        """
+        work.executor = self
         with self._lock:
-            self._queue.add(entry, self._clock())
+            self._queue.add(work, self._clock())
             if self._sleeping and self._queue.waiting_rows >= self._wanted:
                 self._sleeping.pop().release()
-        return outcome
+        return work
 
-    def _drop(self, entry: Entry) -> None:
+    def drop(self, work: Work) -> None:
+        """Take a work off the queue; without effect once it runs."""
         with self._lock:
-            self._queue.discard(entry)
+            self._queue.discard(work)
 
     def close(self) -> None:
         """Drop what waits; what runs is left to the end of the process."""
@@ -97,17 +153,16 @@ class ModelExecutor:
             dropped = self._queue.clear()
             while self._sleeping:
                 self._sleeping.pop().release()
-        for entry in dropped:
-            entry.future.cancel()
+        self._deliver(dropped, [asyncio.CancelledError()] * len(dropped))
 
     def _work(self) -> None:
         alarm = threading.Lock()
         alarm.acquire()
         while batch := self._next(alarm):
-            outcomes = [(entry, self._expiry(entry)) for entry in batch.expired]
+            if batch.expired:
+                self._deliver(batch.expired, [self._expiry(work) for work in batch.expired])
             if batch.entries:
-                outcomes += zip(batch.entries, self._run(batch), strict=True)
-            self._deliver(outcomes)
+                self._deliver(batch.entries, self._run(batch))
 
     def _next(self, alarm: threading.Lock) -> Batch | None:
         """The next batch, once there is one; None when closed. A thread sleeps by waiting for its alarm."""
@@ -133,18 +188,18 @@ class ModelExecutor:
 
     def _run(self, batch: Batch) -> Sequence[Any]:
         started = self._clock()
-        self._observe(batch, [started - entry.queued_at for entry in batch.entries])
+        self._observe(batch, [started - work.queued_at for work in batch.entries])
         outcomes: Sequence[Any]
         try:
-            outcomes = batch.entries[0].together([entry.job for entry in batch.entries])
-        except BaseException as error:  # noqa: BLE001 - whatever a job raises is its caller's to know
+            outcomes = batch.entries[0].together(batch.entries)
+        except BaseException as error:  # noqa: BLE001 - whatever a work raises is its caller's to know
             outcomes = [self._failure(error)] * len(batch.entries)
         with self._lock:
             self._queue.finished(batch, started, self._clock())
         return outcomes
 
-    def _expiry(self, entry: Entry) -> DeadlineExceededError:
-        waited = self._clock() - entry.queued_at
+    def _expiry(self, work: Work) -> DeadlineExceededError:
+        waited = self._clock() - work.queued_at
         return DeadlineExceededError(
             f"deadline exceeded after {waited:.3f} s in the queue of model {self._name!r}; not executed"
         )
@@ -155,8 +210,8 @@ class ModelExecutor:
             return error
         return ModelFailedError(f"model {self._name!r} raised {type(error).__name__}: {error}")
 
-    def _deliver(self, outcomes: Iterable[tuple[Entry, Any]]) -> None:
-        self._done.extend(outcomes)
+    def _deliver(self, works: Sequence[Work], outcomes: Sequence[Any]) -> None:
+        self._done.append((works, outcomes))
         if not self._delivering:
             self._delivering = True
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
@@ -165,30 +220,27 @@ class ModelExecutor:
     def _settle(self) -> None:
         self._delivering = False  # first: what threads add from here on has a wake-up of its own
         while self._done:
-            entry, outcome = self._done.popleft()
-            future, entry.future = entry.future, None  # which breaks their cycle: there is one for every call
-            if future.done():
-                continue
-            if isinstance(outcome, Exception):
-                future.set_exception(outcome)
-            else:
-                future.set_result(outcome)
+            for work, outcome in zip(*self._done.popleft(), strict=True):
+                tell, work.tell = work.tell, None  # which breaks their cycle: there is one for every call
+                if tell is None:
+                    continue
+                try:
+                    work.context.run(tell, outcome)
+                except Exception as error:  # noqa: BLE001 - a fault with one must not lose the outcomes of others
+                    self._loop.call_exception_handler({"message": f"Lost an outcome: {error}", "exception": error})
 
 
-class _Outcome(asyncio.Future[Any]):
-    """What becomes of an entry; cancelled, it takes the entry off the queue."""
-
-    def __init__(self, drop: Callable[[Entry], None], entry: Entry, *, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop=loop)
-        self._drop = drop
-        self._entry = entry
-
-    def cancel(self, msg: Any | None = None) -> bool:
-        """Give the entry up; one that runs already runs to its end."""
-        self._drop(self._entry)
-        return super().cancel(msg)
+def _alone(jobs: Sequence[_Job]) -> Sequence[Any]:
+    (alone,) = jobs
+    return [alone.context.run(alone.job)]
 
 
-def _alone(jobs: Sequence[Job]) -> Sequence[Any]:
-    (job,) = jobs
-    return [job()]
+def _tell_future(future: asyncio.Future[Any], outcome: Any) -> None:
+    if future.done():
+        return
+    if isinstance(outcome, asyncio.CancelledError):
+        future.cancel()
+    elif isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)

@@ -100,8 +100,11 @@ def execute(model: Any, inferences: Sequence[Inference]) -> Sequence[Outcome]:
     execution = Execution(
         "m", "1", model, statistics=ModelStatistics(), metrics=Metrics(InFlight()), tracing=Tracing(None)
     )
-    context = contextvars.copy_context
-    return execution([Member(one, one.form.rows, context(), trace.INVALID_SPAN, 0) for one in inferences])
+    members = [
+        Member(None, one.form.rows, 0, None, execution, contextvars.copy_context(), None, one, trace.INVALID_SPAN, 0)
+        for one in inferences
+    ]
+    return execution(members)
 
 
 def answer_of(outcome: Outcome) -> pb.ModelInferResponse:

@@ -27,7 +27,7 @@ def queue(max_rows: int = 4, max_delay: float = 0.0, threads: int = 1, limits: Q
 
 
 def entry(rows: int = 1, signature: str | None = "a", deadline: float | None = None, size: int = 100) -> Entry:
-    return Entry(None, list, signature, rows, size, deadline)
+    return Entry(signature, rows, size, deadline)
 
 
 def add(calls: CallQueue, *entries: Entry, now: float = 0.0) -> None:

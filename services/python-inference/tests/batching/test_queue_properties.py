@@ -33,9 +33,16 @@ class Caller:
     leaves_after: float | None
     ends: list[str] = field(default_factory=list)
 
-    def entry(self) -> Entry:
+    def entry(self) -> Waiting:
         deadline = None if self.patience is None else self.arrives + self.patience
-        return Entry(self, list, self.signature, self.rows, 1, deadline)
+        return Waiting(self.signature, self.rows, 1, deadline, self.ends)
+
+
+@dataclass(slots=True, eq=False)
+class Waiting(Entry):
+    """A call in the queue."""
+
+    ends: list[str]
 
 
 class Simulation:
@@ -48,7 +55,7 @@ class Simulation:
         self._now = self._slowest = 0.0
         self._quickest = math.inf
         self._running: list[tuple[float, int, float, Batch]] = []
-        self._events: list[tuple[float, int, str, Entry]] = []
+        self._events: list[tuple[float, int, str, Waiting]] = []
         self._batches = 0
         for caller in callers:
             entry = caller.entry()
@@ -56,7 +63,7 @@ class Simulation:
             if caller.leaves_after is not None:
                 self._schedule(caller.arrives + caller.leaves_after, "leaves", entry)
 
-    def _schedule(self, time: float, kind: str, entry: Entry) -> None:
+    def _schedule(self, time: float, kind: str, entry: Waiting) -> None:
         heapq.heappush(self._events, (time, len(self._events), kind, entry))
 
     def run(self, durations: list[float]) -> None:
@@ -72,8 +79,8 @@ class Simulation:
             coming = [until, *(event[0] for event in self._events[:1]), *(run[0] for run in self._running[:1])]
             self._now = max(self._now, min(coming))
 
-    def _happen(self, kind: str, entry: Entry) -> None:
-        ends = entry.job.ends
+    def _happen(self, kind: str, entry: Waiting) -> None:
+        ends = entry.ends
         if kind == "arrives":
             try:
                 self.queue.add(entry, self._now)
@@ -112,10 +119,10 @@ class Simulation:
         for entry in batch.expired:
             assert entry.deadline is not None
             assert entry.deadline <= self._now
-            entry.job.ends.append("expired")
+            entry.ends.append("expired")
         for entry in batch.entries:
             assert entry.deadline is None or self._now < entry.deadline
-            entry.job.ends.append("run")
+            entry.ends.append("run")
         assert batch.rows == sum(entry.rows for entry in batch.entries)
         assert len({entry.signature for entry in batch.entries}) <= 1
         if len(batch.entries) > 1:

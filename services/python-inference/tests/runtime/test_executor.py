@@ -8,12 +8,14 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
-from polyglot_inference.batching.queue import Batch, CallQueue, Entry
+from polyglot_inference.batching.queue import Batch, CallQueue
 from polyglot_inference.errors import DeadlineExceededError, ModelFailedError
-from polyglot_inference.runtime.executor import ModelExecutor
+from polyglot_inference.runtime.executor import ModelExecutor, Tell, Work, outcome_of
 from polyglot_inference.settings import QueueSettings
 
 
@@ -34,6 +36,19 @@ def made(
     clock: Callable[[], float] = time.monotonic,
 ) -> ModelExecutor:
     return ModelExecutor("m", threads, CallQueue("m", max_rows, 0.0, threads, QueueSettings()), observe, clock)
+
+
+@dataclass(slots=True, eq=False)
+class Numbered(Work):
+    """Work that may share a batch."""
+
+    number: int
+
+
+def begun(
+    executor: ModelExecutor, number: int, together: Callable[[Sequence[Numbered]], Sequence[object]], tell: Tell
+) -> Work:
+    return executor.submit(Numbered("a", 1, 1, None, together, contextvars.copy_context(), tell, number))
 
 
 async def test_a_job_runs_on_a_thread_of_the_model_within_the_callers_context() -> None:
@@ -150,14 +165,16 @@ async def test_entries_of_a_signature_share_a_batch_and_each_gets_its_own_outcom
         running.set()
         gate.wait(10)
 
-    def together(jobs: Sequence[int]) -> list[int | Exception]:
-        batches.append(list(jobs))
-        return [ValueError(job) if job == 3 else job * 10 for job in jobs]
+    def together(works: Sequence[Numbered]) -> list[int | Exception]:
+        numbers = [work.number for work in works]
+        batches.append(numbers)
+        return [ValueError(number) if number == 3 else number * 10 for number in numbers]
 
     first = asyncio.ensure_future(executor.run(occupy, None))
     await asyncio.to_thread(running.wait, 10)
     waiting = [
-        asyncio.ensure_future(executor.submit(Entry(number, together, "a", 1, 1, None))) for number in range(1, 6)
+        asyncio.ensure_future(outcome_of(functools.partial(begun, executor, number, together)))
+        for number in range(1, 6)
     ]
     await asyncio.sleep(0)
     waiting[3].cancel()
@@ -180,12 +197,13 @@ async def test_a_thread_that_lingered_in_vain_runs_what_came_and_wakes_for_the_n
     executor = made(max_rows=8)
     batches: list[list[int]] = []
 
-    def together(jobs: Sequence[int]) -> list[int]:
-        batches.append(list(jobs))
-        return list(jobs)
+    def together(works: Sequence[Numbered]) -> list[int]:
+        numbers = [work.number for work in works]
+        batches.append(numbers)
+        return numbers
 
     async def submit(number: int) -> int:
-        result: int = await executor.submit(Entry(number, together, "a", 1, 1, None))
+        result: int = await outcome_of(functools.partial(begun, executor, number, together))
         return result
 
     for round_ in range(20):
@@ -198,6 +216,52 @@ async def test_a_thread_that_lingered_in_vain_runs_what_came_and_wakes_for_the_n
         await asyncio.gather(busy, several)
         assert await asyncio.wait_for(submit(round_), 10) == round_
         assert batches[-1] == [round_]
+    executor.close()
+
+
+async def test_outcomes_are_told_within_their_callers_context_and_a_fault_with_one_loses_no_other() -> None:
+    executor = made(max_rows=8)
+    variable = contextvars.ContextVar("variable", default="unset")
+    faults: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, fault: faults.append(str(fault["exception"])))
+    told: list[tuple[object, str]] = []
+    all_told = asyncio.Event()
+
+    def tell(outcome: Any) -> None:
+        told.append((outcome, variable.get()))
+        if len(told) == 3:
+            all_told.set()
+        if outcome == 1:
+            raise RuntimeError("a fault of the edge")
+
+    def together(works: Sequence[Numbered]) -> list[int]:
+        return [work.number for work in works]
+
+    for number in range(3):
+        variable.set(f"of caller {number}")
+        begun(executor, number, together, tell)
+    await asyncio.wait_for(all_told.wait(), 10)
+    assert told == [(number, f"of caller {number}") for number in range(3)]
+    assert faults == ["a fault of the edge"]
+    executor.close()
+
+
+async def test_nobody_is_told_the_outcome_of_work_that_was_cancelled_while_it_ran() -> None:
+    executor = made()
+    gate, running = threading.Event(), threading.Event()
+    told: list[object] = []
+
+    def together(works: Sequence[Numbered]) -> list[int]:
+        running.set()
+        gate.wait(10)
+        return [work.number for work in works]
+
+    work = begun(executor, 1, together, told.append)
+    await asyncio.to_thread(running.wait, 10)
+    work.cancel()
+    gate.set()
+    await executor.run(lambda: None, None)  # behind it
+    assert told == []
     executor.close()
 
 
