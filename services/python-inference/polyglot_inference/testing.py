@@ -103,11 +103,12 @@ class ModelUnderTest:
         described = request or Request()
         message = pb.ModelInferRequest(model_name=self._name, id=described.id)
         specs = {spec.name: spec for spec in self.inputs}
+        raws: list[bytes] = []
         for name, value in inputs.items():
             tensor, datatype = _tensor(specs.get(name), value)
             message.inputs.add(name=name, datatype=datatype, shape=tensor.shape)
-            message.raw_input_contents.append(codec.encode_raw(tensor, datatype))
-        return Inference(message, Form.of(message, self._model)), described
+            raws.append(codec.encode_raw(tensor, datatype))
+        return Inference(message, raws, Form.of(message, raws, self._model)), described
 
 
 def _tensor(spec: TensorSpec | None, value: object) -> tuple[Array, str]:

@@ -21,6 +21,8 @@ from polyglot_inference.tensors import DYNAMIC, NUMPY_DTYPES, TensorSpec
 # Parameters that change what a call means. A server that ignored them would answer something else than was asked.
 _UNSUPPORTED_REQUEST_PARAMETERS = frozenset({"sequence_id", "sequence_start", "sequence_end"})
 _UNSUPPORTED_TENSOR_PARAMETERS = frozenset({"classification"})
+# Triton's parameter of a request in a stream: tell the end of a decoupled model's answers by one without outputs.
+_ENABLE_END = "triton_enable_empty_final_response"
 
 MOST_FORMS: Final = 1024
 """How many forms of a model's requests are remembered."""
@@ -52,8 +54,14 @@ class Form:
         The names of `outputs`.
     signature
         Equal for requests whose tensors can be stacked along their first dimension, and that want the same.
+    unequal_rows
+        Why the request cannot be batched; empty where it can.
     raw_sizes
         How many bytes each of `raw_inputs` has; None where that differs.
+    timeout_seconds
+        How long the request may wait: Triton's parameter `timeout`, in microseconds on the wire; None without it.
+    wants_end
+        Whether the caller asks to be told the end of a decoupled model's answers.
     last_envelope
         That of the last raw answer, which most others have, too.
     """
@@ -68,12 +76,17 @@ class Form:
     shared_bytes: int
     output_names: Sequence[str]
     signature: Hashable
+    unequal_rows: str
     raw_sizes: Sequence[int | None]
+    timeout_seconds: float | None
+    wants_end: bool
     last_envelope: Envelope | None = None
 
     @classmethod
-    def of(cls, request: pb.ModelInferRequest, model: Model, memory: SharedMemory | None = None) -> Self:
-        """Hold a request against the model it names. Its data is unread, whatever the size.
+    def of(
+        cls, request: pb.ModelInferRequest, raws: Sequence[bytes], model: Model, memory: SharedMemory | None = None
+    ) -> Self:
+        """Hold a request against the model it names. Its data, `raws` where it is raw, is unread, whatever the size.
 
         Raises
         ------
@@ -87,8 +100,9 @@ class Form:
         _check_inputs(request.inputs, model.inputs)
         outputs = _requested_outputs(request.outputs, model.outputs)
         shared_inputs = shared_tensors("input", request.inputs, memory)
-        raw = _is_raw(request, shared_inputs)
+        raw = _is_raw(request, len(raws), shared_inputs)
         shapes = {tensor.name: tuple(tensor.shape) for tensor in request.inputs}
+        rows = _rows(shapes, model.inputs)
         output_names = [spec.name for spec in outputs]
         raw_inputs = (
             [codec.RawTensor(tensor.name, tensor.datatype, shapes[tensor.name]) for tensor in request.inputs]
@@ -100,14 +114,17 @@ class Form:
             outputs=outputs,
             # FP16 has no typed form, and one response is raw or typed as a whole.
             raw=raw or any(spec.datatype not in codec.CONTENTS_FIELDS for spec in outputs),
-            rows=_rows(shapes, model.inputs),
+            rows=rows,
             raw_inputs=raw_inputs,
             shared_inputs=shared_inputs,
             shared_outputs=shared_tensors("output", request.outputs, memory),
             shared_bytes=sum(tensor.byte_size for tensor in shared_inputs.values()),
             output_names=output_names,
             signature=(tuple([(name, shape[1:]) for name, shape in shapes.items()]), tuple(output_names)),
+            unequal_rows=_unequal_rows(shapes, rows),
             raw_sizes=[tensor.size for tensor in raw_inputs],
+            timeout_seconds=_timeout_seconds(request),
+            wants_end=_wants_end(request),
         )
 
     def require_equal_rows(self) -> None:
@@ -118,19 +135,15 @@ class Form:
         InvalidTensorError
             They differ.
         """
-        for name, shape in self.shapes.items():
-            if shape[0] != self.rows:
-                raise InvalidTensorError(
-                    f"input {name!r} has {shape[0]} rows, the first input {self.rows}; the model is batched, so all"
-                    " inputs have the same first dimension"
-                )
+        if self.unequal_rows:
+            raise InvalidTensorError(self.unequal_rows)
 
 
 class Forms:
     """The forms in which a model is asked, each checked once: nearly all requests are asked as another was before.
 
-    Known are forms of requests without parameters whose tensors are all raw. They are told apart by the bytes of their
-    inputs and requested outputs, so that no form can pass for another.
+    Known are forms of requests whose tensors are all raw. They are told apart by the bytes of all that is left of a
+    request without its data and its id, so that no form can pass for another.
 
     Parameters
     ----------
@@ -140,31 +153,56 @@ class Forms:
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._inputs = len(model.inputs)
-        self._known: dict[Hashable, Form] = {}
+        self._known: dict[bytes, Form] = {}
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def of(self, request: pb.ModelInferRequest, memory: SharedMemory | None = None) -> Form:
-        """The form of a request; errors are those of `Form.of`."""
-        # First of all that there is no typed data, which would be taken for a part of the form.
-        if request.parameters or not len(request.raw_input_contents) == len(request.inputs) == self._inputs:
-            return Form.of(request, self._model, memory)
-        key = tuple(map(pb.ModelInferRequest.InferInputTensor.SerializeToString, request.inputs))
-        if request.outputs:
-            key += tuple(map(pb.ModelInferRequest.InferRequestedOutputTensor.SerializeToString, request.outputs))
+    def of(self, request: pb.ModelInferRequest, raws: Sequence[bytes], memory: SharedMemory | None = None) -> Form:
+        """The form of a request whose raw data was taken out; errors are those of `Form.of`."""
+        if not raws:
+            return Form.of(request, raws, self._model, memory)
+        key = _without_id(request)
         form = self._known.get(key)
-        if form is None:
-            form = Form.of(request, self._model, memory)
-            if not form.shared_outputs and sum(map(len, key)) <= MOST_FORM_BYTES:
+        if form is None or len(raws) != len(form.raw_inputs):
+            form = Form.of(request, raws, self._model, memory)
+            if form.raw_inputs and not form.shared_outputs and len(key) <= MOST_FORM_BYTES:
                 self._remember(key, form)
         return form
 
-    def _remember(self, key: Hashable, form: Form) -> None:
+    def _remember(self, key: bytes, form: Form) -> None:
         if len(self._known) >= MOST_FORMS:
             self._known.clear()  # those in use are soon back
         self._known[key] = form
+
+
+def take_raws(request: pb.ModelInferRequest) -> Sequence[bytes]:
+    """Take the raw data out of a request; what is left says its form."""
+    raws = request.raw_input_contents[:]
+    request.ClearField("raw_input_contents")
+    return raws
+
+
+def _without_id(request: pb.ModelInferRequest) -> bytes:
+    request_id = request.id
+    if not request_id:
+        return request.SerializeToString()
+    request.id = ""
+    message = request.SerializeToString()
+    request.id = request_id
+    return message
+
+
+def _timeout_seconds(request: pb.ModelInferRequest) -> float | None:
+    # Reading an absent key of a protobuf map would create it.
+    parameters = request.parameters
+    microseconds = parameters["timeout"].int64_param if "timeout" in parameters else 0
+    return microseconds / 1e6 if microseconds > 0 else None
+
+
+def _wants_end(request: pb.ModelInferRequest) -> bool:
+    parameters = request.parameters
+    return _ENABLE_END in parameters and parameters[_ENABLE_END].bool_param
 
 
 def _refuse_parameters(owner: str, parameters: Mapping[str, pb.InferParameter], unsupported: frozenset[str]) -> None:
@@ -217,8 +255,7 @@ def _requested_outputs(
     return tuple(specs[tensor.name] for tensor in requested)
 
 
-def _is_raw(request: pb.ModelInferRequest, shared: Mapping[str, SharedTensor]) -> bool:
-    blobs = len(request.raw_input_contents)
+def _is_raw(request: pb.ModelInferRequest, blobs: int, shared: Mapping[str, SharedTensor]) -> bool:
     if shared:
         filled = [tensor.name for tensor in request.inputs if tensor.name in shared and tensor.HasField("contents")]
         if filled:
@@ -244,3 +281,13 @@ def _rows(shapes: Mapping[str, tuple[int, ...]], declared: Sequence[TensorSpec])
     if not declared or not declared[0].shape or declared[0].shape[0] != DYNAMIC:
         return 1
     return shapes[declared[0].name][0]
+
+
+def _unequal_rows(shapes: Mapping[str, tuple[int, ...]], rows: int) -> str:
+    for name, shape in shapes.items():
+        if shape[:1] != (rows,):
+            return (
+                f"input {name!r} has {shape[0] if shape else 'no'} rows, the first input {rows}; the model is batched,"
+                " so all inputs have the same first dimension"
+            )
+    return ""

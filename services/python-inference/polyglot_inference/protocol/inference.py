@@ -13,24 +13,14 @@ from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.runtime.model import Request
 from polyglot_inference.tensors import BYTES, Array, TensorSpec
 
-# Triton's parameter of a request in a stream: tell the end of a decoupled model's answers by one without outputs.
-_ENABLE_END = "triton_enable_empty_final_response"
-
 
 @dataclass(slots=True, eq=False)
 class Inference:
-    """A request and its form; the data of its tensors is unread."""
+    """A request, the raw data that was taken out of it, and its form; the data is unread."""
 
     request: pb.ModelInferRequest
+    raws: Sequence[bytes]
     form: Form
-
-    @property
-    def timeout_seconds(self) -> float | None:
-        """How long the request may wait: Triton's parameter `timeout`, in microseconds on the wire; None without it."""
-        # Reading an absent key of a protobuf map would create it.
-        parameters = self.request.parameters
-        microseconds = parameters["timeout"].int64_param if "timeout" in parameters else 0
-        return microseconds / 1e6 if microseconds > 0 else None
 
     def described(self) -> Request:
         """What a model that asks may know of the request."""
@@ -39,12 +29,6 @@ class Inference:
             for name, parameter in self.request.parameters.items()
         }
         return Request(self.request.id, parameters)
-
-    @property
-    def wants_end(self) -> bool:
-        """Whether the caller asks to be told the end of a decoupled model's answers."""
-        parameters = self.request.parameters
-        return _ENABLE_END in parameters and parameters[_ENABLE_END].bool_param
 
     def end(self, version: str) -> bytes:
         """The answer without outputs that tells the end of all answers."""
@@ -60,7 +44,7 @@ class Inference:
         """
         raw_inputs = self.form.raw_inputs
         if raw_inputs:
-            entries = zip(raw_inputs, self.request.raw_input_contents[:], strict=True)
+            entries = zip(raw_inputs, self.raws, strict=True)
             return {tensor.name: tensor.read(raw) for tensor, raw in entries}
         if self.form.shared_inputs:
             return self._partly_shared_tensors()
@@ -71,7 +55,7 @@ class Inference:
 
     def _partly_shared_tensors(self) -> dict[str, Array]:
         """Read tensors of which some are in shared memory; the others are all typed, or raw in the inputs' order."""
-        entries = iter(self.request.raw_input_contents)
+        entries = iter(self.raws)
         tensors: dict[str, Array] = {}
         for tensor in self.request.inputs:
             name, datatype = tensor.name, tensor.datatype
@@ -79,7 +63,7 @@ class Inference:
             shared = self.form.shared_inputs.get(name)
             if shared:
                 tensors[name] = codec.decode_raw(name, datatype, shape, shared.read())
-            elif self.request.raw_input_contents:
+            elif self.raws:
                 tensors[name] = codec.decode_raw(name, datatype, shape, next(entries))
             else:
                 tensors[name] = codec.decode_contents(name, datatype, shape, tensor.contents)
@@ -107,9 +91,9 @@ class Inference:
 
     def envelope(self, shapes: Sequence[tuple[int, ...]], version: str) -> Envelope:
         """The envelope of a raw answer; the last one serves again where outputs have the shapes of the last time."""
-        form, request = self.form, self.request
+        form = self.form  # which has the model's name in it
         envelope = form.last_envelope
-        written_for = (request.model_name, version, shapes)
+        written_for = (version, shapes)
         if envelope is None or envelope.written_for != written_for:
             response = self._without_data(form.outputs, shapes, version)
             response.ClearField("id")
@@ -137,10 +121,10 @@ def stacked(inferences: Sequence[Inference]) -> dict[str, Array] | None:
     """
     raws = []
     for inference in inferences:
-        own = inference.request.raw_input_contents[:]
-        if not inference.form.raw_inputs or [len(raw) for raw in own] != inference.form.raw_sizes:
+        form = inference.form
+        if not form.raw_inputs or [len(raw) for raw in inference.raws] != form.raw_sizes:
             return None
-        raws.append(own)
+        raws.append(inference.raws)
     rows = sum([inference.form.rows for inference in inferences])
     columns = zip(inferences[0].form.raw_inputs, zip(*raws, strict=True), strict=True)
     return {tensor.name: tensor.stack(column, rows) for tensor, column in columns}

@@ -14,6 +14,7 @@ from polyglot_inference.errors import ModelNotFoundError, ModelNotReadyError, Se
 from polyglot_inference.lifecycle import InFlight, Lifecycle, State
 from polyglot_inference.protocol.access import Access
 from polyglot_inference.protocol.calls import Call, CallEdge, Method
+from polyglot_inference.protocol.form import take_raws
 from polyglot_inference.protocol.inference import Inference
 from polyglot_inference.protocol.lane import LaneEdge
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
@@ -166,7 +167,7 @@ class InferenceService:
 
         Their end is told to a caller that asked for it, as Triton tells it: by an answer without outputs.
         """
-        inference = Inference(request, served.forms.of(request, self._memory))
+        inference = self._checked(served, request)
         deadline, queued_at = _queue_deadline(call, inference), time.perf_counter_ns()
         inputs, begun, read = await served.executor.run(functools.partial(_timed, inference.tensors), deadline)
         with (
@@ -181,9 +182,9 @@ class InferenceService:
                     streamed.written()
                     await send(answer)
                     streamed.sent()
-            if inference.wants_end:
+            if inference.form.wants_end:
                 streamed.finished()
-        return inference.end(VERSION) if inference.wants_end else None
+        return inference.end(VERSION) if inference.form.wants_end else None
 
     def _admitted(self, request: pb.ModelInferRequest, call: Call) -> ServedModel:
         """The model of a request, which is in flight from here until `_observe_infer` is told its end."""
@@ -198,10 +199,14 @@ class InferenceService:
         return served
 
     def _start(self, served: ServedModel, request: pb.ModelInferRequest, call: Call, tell: Tell) -> Work:
-        inference = Inference(request, served.forms.of(request, self._memory))
+        inference = self._checked(served, request)
         # What lies in shared memory is copied when the call runs; it counts, to bound what a batch copies at a time.
         size = call.size + inference.form.shared_bytes
         return served.start(inference, size, _queue_deadline(call, inference), tell)
+
+    def _checked(self, served: ServedModel, request: pb.ModelInferRequest) -> Inference:
+        raws = take_raws(request)
+        return Inference(request, raws, served.forms.of(request, raws, self._memory))
 
     def _find(self, name: str, version: str, call: Call) -> ServedModel:
         served = self._repository.find(name, version)
@@ -225,7 +230,7 @@ def _timed(work: Callable[[], Result]) -> tuple[Result, int, int]:
 
 def _queue_deadline(call: Call, inference: Inference) -> float | None:
     """When a call that still waits is given up: at its deadline, or earlier by Triton's request parameter `timeout`."""
-    timeout_seconds = inference.timeout_seconds
+    timeout_seconds = inference.form.timeout_seconds
     if timeout_seconds is None:
         return call.deadline
     patience = time.monotonic() + timeout_seconds

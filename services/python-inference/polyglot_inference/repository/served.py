@@ -28,8 +28,8 @@ VERSION: Final = "1"
 class ServedModel:
     """A loaded model under the name callers use, the threads it runs on, and what it did.
 
-    `in_flight` counts its calls: whoever calls it tracks the call there, so that an unloaded model goes when its last
-    call is answered.
+    `max_batch_size` is the most rows of one execution, 0 for a model that is never batched. `in_flight` counts its
+    calls: whoever calls it tracks the call there, so that an unloaded model goes when its last call is answered.
     """
 
     name: str
@@ -39,6 +39,7 @@ class ServedModel:
     executor: ModelExecutor
     execution: Execution
     statistics: ModelStatistics
+    max_batch_size: int
     in_flight: InFlight = field(default_factory=InFlight)
 
     @classmethod
@@ -53,12 +54,7 @@ class ServedModel:
         queue = CallQueue(name, max_rows, max_delay, threads, limits)
         executor = ModelExecutor(name, threads, queue, metrics.observe_batches(name))
         execution = Execution(name, VERSION, model, statistics=statistics, metrics=metrics, tracing=tracing)
-        return cls(name, settings, model, Forms(model), executor, execution, statistics)
-
-    @property
-    def max_batch_size(self) -> int:
-        """Most rows of one execution; 0 for a model that is never batched."""
-        return self.settings.batching.max_size if self.settings.batching else 0
+        return cls(name, settings, model, Forms(model), executor, execution, statistics, max_rows if batching else 0)
 
     def start(self, inference: Inference, size: int, deadline: float | None, tell: Tell) -> Work:
         """Answer one request of so many bytes, perhaps together with others.

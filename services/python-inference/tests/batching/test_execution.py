@@ -16,7 +16,7 @@ from polyglot_inference.batching.execution import Execution, Member, Outcome
 from polyglot_inference.errors import InvalidTensorError, ModelFailedError
 from polyglot_inference.lifecycle import InFlight
 from polyglot_inference.protocol import codec
-from polyglot_inference.protocol.form import Form
+from polyglot_inference.protocol.form import Form, take_raws
 from polyglot_inference.protocol.inference import Inference, stacked
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.runtime.model import NO_REQUEST, Request
@@ -93,7 +93,8 @@ def asked(model: Any, rows: Sequence[int], raw: bool, spoilt: bool = False, **fi
             given_input.contents.CopyFrom(codec.encode_contents(tensor, datatype))
             if spoilt:
                 given_input.contents.bool_contents.append(True)
-    return Inference(request, Form.of(request, model))
+    raws = take_raws(request)
+    return Inference(request, raws, Form.of(request, raws, model))
 
 
 def execute(model: Any, inferences: Sequence[Inference]) -> Sequence[Outcome]:
@@ -154,7 +155,8 @@ def scaling(model: Any, rows: Sequence[int], raw: bool, long_by: int, request_id
             request.raw_input_contents.append(codec.encode_raw(tensor, datatype) + b"!" * long_by)
         else:
             given_input.contents.CopyFrom(codec.encode_contents(tensor, datatype))
-    return Inference(request, Form.of(request, model))
+    raws = take_raws(request)
+    return Inference(request, raws, Form.of(request, raws, model))
 
 
 @given(
@@ -243,9 +245,9 @@ def test_requests_are_alike_when_all_but_their_rows_is(other: TensorSpec, same: 
             self.inputs = [spec]
 
     def signature(spec: TensorSpec) -> object:
-        request = pb.ModelInferRequest(model_name="m", raw_input_contents=[b""])
+        request = pb.ModelInferRequest(model_name="m")
         request.inputs.add(name=spec.name, datatype=spec.datatype, shape=spec.shape)
-        return Form.of(request, Asked(spec)).signature
+        return Form.of(request, [b""], Asked(spec)).signature
 
     assert (signature(TensorSpec("number", "FP32", [4, 2])) == signature(other)) is same
 

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 
 from polyglot_inference.errors import ModelFailedError
 from polyglot_inference.protocol import codec
-from polyglot_inference.protocol.form import Form
+from polyglot_inference.protocol.form import Form, take_raws
 from polyglot_inference.protocol.inference import Inference
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.runtime.author import Authored, Method
@@ -123,7 +123,8 @@ def test_any_answer_of_a_model_is_written_as_declared_or_is_its_failure(answer: 
         return next(steps)
 
     for request in requests():
-        inference = Inference(request, Form.of(request, model))
+        raws = take_raws(request)
+        inference = Inference(request, raws, Form.of(request, raws, model))
         inputs, names = inference.tensors(), inference.form.output_names
         for give in (model.predict, first_of_stream):
             try:

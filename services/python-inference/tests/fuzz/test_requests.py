@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from polyglot_inference.errors import InferenceError, InternalError, ModelFailedError
 from polyglot_inference.protocol import codec
 from polyglot_inference.protocol.calls import parsed
-from polyglot_inference.protocol.form import Form, Forms
+from polyglot_inference.protocol.form import Form, Forms, take_raws
 from polyglot_inference.protocol.inference import Inference
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.runtime.author import Authored, Method
@@ -188,7 +188,8 @@ def answer(
     model = echo(declared)
     try:
         request = parsed(pb.ModelInferRequest.FromString, data)
-        inference = Inference(request, Form.of(request, model, memory))
+        raws = take_raws(request)
+        inference = Inference(request, raws, Form.of(request, raws, model, memory))
         results = model.predict(inference.tensors(), inference.form.output_names, inference.described())
         return inference, pb.ModelInferResponse.FromString(inference.response(results, "1"))
     except (InternalError, ModelFailedError):
@@ -253,19 +254,22 @@ def test_a_known_form_is_served_as_if_it_were_new(
     model = echo(declared)
     forms = Forms(model)
     for data in requests:
-        known = outcome(model, data, lambda request: forms.of(request, memory))
-        assert known == outcome(model, data, lambda request: Form.of(request, model, memory))
+        known = outcome(model, data, lambda request, raws: forms.of(request, raws, memory))
+        assert known == outcome(model, data, lambda request, raws: Form.of(request, raws, model, memory))
 
 
-def outcome(model: PythonModel, data: bytes, form_of: Callable[[pb.ModelInferRequest], Form]) -> object:
+def outcome(
+    model: PythonModel, data: bytes, form_of: Callable[[pb.ModelInferRequest, Sequence[bytes]], Form]
+) -> object:
     """All that callers and the queue learn of a request; for a refused one the reason."""
     try:
         request = parsed(pb.ModelInferRequest.FromString, data)
-        form = form_of(request)
+        raws = take_raws(request)
+        form = form_of(request, raws)
         learnt = form.signature, form.rows, form.raw, list(form.shared_outputs)
         if any(shared.region.name == FROM for shared in form.shared_outputs.values()):
             return learnt  # damage made an output of an input, which would be another one the next time
-        inference = Inference(request, form)
+        inference = Inference(request, raws, form)
         results = model.predict(inference.tensors(), form.output_names, inference.described())
         return learnt, inference.response(results, "1")
     except InferenceError as refusal:

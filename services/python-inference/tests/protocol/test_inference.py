@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from polyglot_inference.errors import InferenceError, InvalidRequestError, InvalidTensorError, UnsupportedError
-from polyglot_inference.protocol.form import MOST_FORM_BYTES, MOST_FORMS, Form, Forms
+from polyglot_inference.protocol.form import MOST_FORM_BYTES, MOST_FORMS, Form, Forms, take_raws
 from polyglot_inference.protocol.inference import Inference
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.runtime.model import NO_REQUEST, Request
@@ -55,7 +55,12 @@ def typed() -> pb.ModelInferRequest:
 
 
 def asked(request: pb.ModelInferRequest) -> Inference:
-    return Inference(request, Form.of(request, MODEL))
+    raws = take_raws(request)
+    return Inference(request, raws, Form.of(request, raws, MODEL))
+
+
+def form_of(forms: Forms, request: pb.ModelInferRequest) -> Form:
+    return forms.of(request, take_raws(request))
 
 
 def answer(request: pb.ModelInferRequest) -> pb.ModelInferResponse:
@@ -104,7 +109,7 @@ def test_inputs_may_come_in_any_order() -> None:
 
 
 def test_rows_are_the_variable_first_dimension() -> None:
-    assert Form.of(raw(), MODEL).rows == 4
+    assert asked(raw()).form.rows == 4
 
 
 def test_outputs_of_a_foreign_memory_layout_are_written_row_major() -> None:
@@ -214,41 +219,55 @@ def test_a_wrong_request_is_refused_with_the_reason(spoil: Spoil, error: type[In
 
 def test_a_form_is_checked_once_whatever_the_data_and_the_name() -> None:
     forms, request = Forms(MODEL), raw()
-    form = forms.of(request)
-    request.id = "eight"
-    request.raw_input_contents[0] = bytes(32)
-    assert forms.of(request) is form
-    request.inputs[0].shape[0] = 3
-    assert forms.of(request) is not form
+    form = form_of(forms, request)
+    assert request.id == "seven"
+    again, other = raw(), raw()
+    again.id = "eight"
+    again.raw_input_contents[0] = bytes(32)
+    assert form_of(forms, again) is form
+    other.inputs[0].shape[0] = 3
+    assert form_of(forms, other) is not form
+
+
+def test_a_parameter_makes_a_form_of_its_own() -> None:
+    forms, patient = Forms(MODEL), raw()
+    patient.parameters["timeout"].int64_param = 5
+    assert [form_of(forms, request).timeout_seconds for request in (raw(), patient, raw())] == [None, 5e-6, None]
+    assert len(forms) == 2
+
+
+def test_a_known_form_does_not_pass_for_one_with_an_entry_too_few() -> None:
+    forms, short = Forms(MODEL), raw()
+    form_of(forms, raw())
+    drop_blob(short)
+    with pytest.raises(InvalidRequestError, match="raw_input_contents has 1 entries for 2 inputs"):
+        form_of(forms, short)
 
 
 def make_typed(request: pb.ModelInferRequest) -> None:
     request.CopyFrom(typed())
 
 
-def add_parameter(request: pb.ModelInferRequest) -> None:
-    request.parameters["timeout"].int64_param = 5
-
-
 def add_long_parameter(request: pb.ModelInferRequest) -> None:
     request.inputs[0].parameters["note"].string_param = "x" * MOST_FORM_BYTES
 
 
-@pytest.mark.parametrize("change", [make_typed, add_parameter, add_long_parameter])
+@pytest.mark.parametrize("change", [make_typed, add_long_parameter])
 def test_a_form_that_others_will_hardly_share_is_not_remembered(change: Spoil) -> None:
     forms, request = Forms(MODEL), raw()
     change(request)
-    assert forms.of(request).rows == 4
+    assert form_of(forms, request).rows == 4
     assert len(forms) == 0
 
 
 def test_only_so_many_forms_are_remembered() -> None:
     forms, request = Forms(MODEL), raw()
+    raws = take_raws(request)
     for rows in range(MOST_FORMS + 2):
         request.inputs[0].shape[0] = rows
-        assert forms.of(request).rows == rows
+        assert forms.of(request, raws).rows == rows
         assert len(forms) <= MOST_FORMS
-    assert forms.of(request) is forms.of(request)
+    assert forms.of(request, raws) is forms.of(request, raws)
 
 
 def test_an_answer_of_other_shapes_than_the_last_one_has_its_own() -> None:
