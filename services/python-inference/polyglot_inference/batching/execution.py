@@ -1,12 +1,13 @@
 """Runs a model once for the calls of a batch: their rows stacked, the results told apart again."""
 
+import contextvars
 import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from opentelemetry import trace
+from opentelemetry.context import Context, attach
 
 from polyglot_inference.errors import InferenceError, ModelFailedError
 from polyglot_inference.protocol.inference import Inference, responses, stacked
@@ -24,20 +25,20 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class Member(Work):
-    """One call of a batch. Its context has its span, for the model's own spans and log lines.
+    """One call of a batch.
 
     Parameters
     ----------
     inference
         The request.
-    span
-        The call's span.
+    trace
+        The context with its span, in which the model runs where it runs for this call alone.
     came_at
         When it began to wait, in nanoseconds of the performance counter.
     """
 
     inference: Inference
-    span: trace.Span
+    trace: Context
     came_at: int
 
 
@@ -109,16 +110,17 @@ class Execution:
 
     def _singly(self, member: Member, begun: int) -> Outcome:
         try:
-            return member.context.run(self._alone, member, begun)
+            return contextvars.copy_context().run(self._alone, member, begun)
         except Exception as error:  # noqa: BLE001 - a model may raise anything
             return error
 
     def _alone(self, member: Member, begun: int) -> bytes:
+        attach(member.trace)
         inference = member.inference
         inputs = inference.tensors()
         request = inference.described() if self._model.wants_request else NO_REQUEST
         read = time.perf_counter_ns()
-        with self._tracing.execute_span(self._name, member.span):
+        with self._tracing.execute_span(self._name, member.trace):
             results = self._model.predict(inputs, inference.form.output_names, request)
         ran = time.perf_counter_ns()
         response = inference.response(results, self._version)
@@ -129,7 +131,7 @@ class Execution:
         names = members[0].inference.form.output_names
         rows = sum([member.rows for member in members])
         read = time.perf_counter_ns()
-        with self._tracing.batch_span(self._name, [member.span for member in members], rows):
+        with self._tracing.batch_span(self._name, [member.trace for member in members], rows):
             results = self._model.predict(tensors, names, NO_REQUEST)
         ran = time.perf_counter_ns()
         self._require_rows(results, names, rows)

@@ -8,11 +8,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
+from opentelemetry.context import Context as TraceContext
+from opentelemetry.context import attach
 
 from polyglot_inference.errors import (
     InferenceError,
@@ -24,9 +26,10 @@ from polyglot_inference.lifecycle import InFlight
 from polyglot_inference.protocol.access import Access, Guard
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.telemetry.statistics import ModelStatistics
-from polyglot_inference.telemetry.traces import Tracing, caller_context, current_trace_id, record_call
+from polyglot_inference.telemetry.traces import NO_CALLER, Tracing, caller_context, current, end_span, trace_id_in
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+SERVICE_NAME: Final[str] = SERVICE.full_name
 
 # What a failure has beside its text: in the trailers of a call, in the parameters of an answer in a stream.
 CODE_KEY: Final = "x-error-code"
@@ -41,17 +44,32 @@ Context = grpc.aio.ServicerContext[bytes, bytes]
 class Call:
     """What a method knows of its call beside the request.
 
-    `deadline` is in monotonic seconds, None without one; `size` the request's bytes, nearly all of which is tensors.
-    The method fills in the model's name, version and statistics once it is found, and who counts the model's calls.
+    `deadline` is in monotonic seconds, None without one; `trace` the context with the call's span; `size` the request's
+    bytes, nearly all of which is tensors; `started` by the performance counter. The method fills in the model's name,
+    version and statistics once it is found, and who counts the model's calls.
     """
 
     deadline: float | None
     request_id: str
+    trace: TraceContext
     size: int = 0
+    started: float = field(default_factory=time.perf_counter)
     model: str = ""
     version: str = ""
     statistics: ModelStatistics | None = None
     in_flight: InFlight | None = None
+
+    @property
+    def status_if_dropped(self) -> grpc.StatusCode:
+        """How it ends when nobody waits for its answer: the caller is gone, or the deadline passed."""
+        expired = self.deadline is not None and time.monotonic() >= self.deadline
+        return grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED
+
+    def end(self, status: grpc.StatusCode, text: str, observe: "Observer | None") -> None:
+        """Trace and count its end."""
+        end_span(self.trace, status, text, self.model, self.version)
+        if observe:
+            observe(self, status, time.perf_counter() - self.started)
 
 
 Parsed = TypeVar("Parsed", bound=Message)
@@ -107,12 +125,12 @@ class CallEdge:
         observe: Observer | None,
     ) -> Callable[[bytes, Context], Awaitable[bytes]]:
         async def serve(data: bytes, context: Context) -> bytes:
-            started = time.perf_counter()
             metadata = text_metadata(context)
-            call = Call(deadline_of(context), metadata.get("x-request-id", ""), len(data))
+            model = traced_model(parse, data) if self._tracing.sampler.knows_models else ""
+            trace = self._tracing.call_context(SERVICE_NAME, name, caller_context(metadata), model)
+            attach(trace)  # for good: the call has a task of its own
+            call = Call(deadline_of(context), metadata.get("x-request-id", ""), trace, len(data))
             status, text = grpc.StatusCode.OK, ""
-            model = traced_model(self._tracing, parse, data)
-            span = self._tracing.enter_server_span(SERVICE.full_name, name, caller_context(metadata), model)
             try:
                 if guard:
                     guard(metadata)
@@ -120,20 +138,16 @@ class CallEdge:
                 response = await method(parsed(parse, data), call)
                 return self._serialised(response)
             except asyncio.CancelledError:
-                # The caller is gone or its deadline passed. Nobody reads an answer; the call is counted and traced.
-                expired = call.deadline is not None and time.monotonic() >= call.deadline
-                status = grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED
+                # Nobody reads an answer; the call is counted and traced.
+                status = call.status_if_dropped
                 raise
             except Exception as error:  # noqa: BLE001 - the edge: every fault gets a status and a log line
                 failure = failure_of(error)
                 status, text = failure.status, failure.message
                 log_failure(name, call, failure, error)
-                await abort(context, failure)
+                await abort(context, failure, trace)
             finally:
-                record_call(span, status, text, call.model, call.version)
-                span.end()
-                if observe:
-                    observe(call, status, time.perf_counter() - started)
+                call.end(status, text, observe)
 
         return serve
 
@@ -159,10 +173,8 @@ def parsed(parse: Callable[[bytes], Parsed], data: bytes) -> Parsed:
         raise InvalidRequestError(f"the request is no valid protobuf message: {error}") from None
 
 
-def traced_model(tracing: Tracing, parse: Callable[[bytes], Message], data: bytes) -> str:
-    """The model of an inference; looked for only where one may be traced otherwise than others."""
-    if not tracing.sampler.knows_models:
-        return ""
+def traced_model(parse: Callable[[bytes], Message], data: bytes) -> str:
+    """The model of an inference, to be looked for only where one may be traced otherwise than others."""
     try:
         request = parse(data)
     except DecodeError:
@@ -187,31 +199,32 @@ def text_metadata(context: Context) -> dict[str, str]:
     return {key: value for key, value in metadata if isinstance(value, str)}
 
 
-async def abort(context: Context, failure: InferenceError) -> NoReturn:
+async def abort(context: Context, failure: InferenceError, trace: TraceContext = NO_CALLER) -> NoReturn:
     """End the call with the failure's status, text and trailers."""
-    await context.abort(failure.status, failure.message, trailers_of(failure))
+    await context.abort(failure.status, failure.message, trailers_of(failure, trace))
 
 
-def trailers_of(failure: InferenceError) -> tuple[tuple[str, str], ...]:
-    """What the caller learns of the current call's failure beside status and text."""
-    trace_id = current_trace_id()
-    trace = ((TRACE_ID_KEY, trace_id),) if trace_id else ()
-    return ((CODE_KEY, failure.code), *failure.trailers, *trace)
+def trailers_of(failure: InferenceError, trace: TraceContext) -> tuple[tuple[str, str], ...]:
+    """What the caller learns of a call's failure beside status and text."""
+    trace_id = trace_id_in(trace)
+    traced = ((TRACE_ID_KEY, trace_id),) if trace_id else ()
+    return ((CODE_KEY, failure.code), *failure.trailers, *traced)
 
 
 def log_failure(name: str, call: Call, failure: InferenceError, error: Exception) -> None:
-    """Log a failed call once, with the stack where the fault is ours or the model's."""
+    """Log a failed call once, within its trace, with the stack where the fault is ours or the model's."""
     ours = failure.status is grpc.StatusCode.INTERNAL
-    _log.log(
-        logging.ERROR if ours else logging.WARNING,
-        "Failed %s: %s",
-        name,
-        failure.message,
-        extra={
-            "model": call.model,
-            "code": failure.code,
-            "status": failure.status.name,
-            "request_id": call.request_id,
-        },
-        exc_info=error if ours else None,
-    )
+    with current(call.trace):
+        _log.log(
+            logging.ERROR if ours else logging.WARNING,
+            "Failed %s: %s",
+            name,
+            failure.message,
+            extra={
+                "model": call.model,
+                "code": failure.code,
+                "status": failure.status.name,
+                "request_id": call.request_id,
+            },
+            exc_info=error if ours else None,
+        )

@@ -6,7 +6,6 @@ message leaves no way to tell its calls apart. Whatever was read by then is answ
 """
 
 import asyncio
-import contextvars
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -15,13 +14,12 @@ import grpc
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet  # type: ignore[import-not-found]  # not in types-protobuf
-from opentelemetry import trace
 
 from polyglot_inference.errors import InferenceError, InvalidRequestError, PermissionDeniedError, ServerDrainingError
 from polyglot_inference.lifecycle import Lifecycle
 from polyglot_inference.protocol.access import Guard
 from polyglot_inference.protocol.calls import (
-    SERVICE,
+    SERVICE_NAME,
     Call,
     Context,
     Observer,
@@ -39,7 +37,7 @@ from polyglot_inference.protocol.pb import lane_pb2
 from polyglot_inference.protocol.wire import embedded, field_tag
 from polyglot_inference.runtime.executor import Tell, Work
 from polyglot_inference.telemetry.metrics import Metrics
-from polyglot_inference.telemetry.traces import Tracing, caller_context, record_call
+from polyglot_inference.telemetry.traces import NO_CALLER, Tracing, caller_context
 
 LANE: Final = lane_pb2.DESCRIPTOR.services_by_name["Lane"]
 # What every message of a lane is, to those who count, trace and log it.
@@ -115,7 +113,7 @@ class LaneEdge:
             try:
                 self.guard(metadata)
             except PermissionDeniedError as refusal:
-                log_failure("Carry", Call(None, metadata.get("x-request-id", "")), refusal, refusal)
+                log_failure("Carry", Call(None, metadata.get("x-request-id", ""), NO_CALLER), refusal, refusal)
                 return refusal
         return None
 
@@ -174,7 +172,7 @@ class _Lane:
             try:
                 self._take(data)
             except InvalidRequestError as error:
-                log_failure("Carry", Call(None, ""), error, error)
+                log_failure("Carry", Call(None, "", NO_CALLER), error, error)
                 return error
         return None
 
@@ -204,8 +202,7 @@ class _Lane:
             raise InvalidRequestError(f"call {number} begins while another call of its lane has that number")
         call = self._calls[number] = _CarriedCall(self, request, len(data))
         self._in_flight += 1
-        # In a context of its own, for its span; a task of its own would cost more than a quick model.
-        contextvars.copy_context().run(call.begin, request, fault)
+        call.begin(request, fault)  # a task of its own would cost more than a quick model
 
     async def _left(self, most: int) -> None:
         """Wait until at most so many calls are in flight."""
@@ -221,25 +218,23 @@ class _Lane:
 class _CarriedCall:
     """One call of a lane, from its message to its answer."""
 
-    __slots__ = ("_answer", "_call", "_edge", "_lane", "_span", "_started", "number")
+    __slots__ = ("_answer", "_call", "_edge", "_lane", "number")
 
     def __init__(self, lane: _Lane, request: lane_pb2.LaneRequest, size: int) -> None:
-        timeout_microseconds = request.timeout_microseconds
+        tracing, timeout_microseconds = lane.edge.tracing, request.timeout_microseconds
         deadline = time.monotonic() + timeout_microseconds / 1e6 if timeout_microseconds else None
         self.number = request.call
         self._lane = lane
         self._edge = lane.edge
-        self._call = Call(deadline, request.request_id, size)
-        self._started = time.perf_counter()
+        caller = caller_context({"traceparent": request.traceparent}) if request.traceparent else NO_CALLER
+        model = request.infer.model_name if tracing.sampler.knows_models else ""
+        trace = tracing.call_context(SERVICE_NAME, RPC, caller, model)
+        self._call = Call(deadline, request.request_id, trace, size)
         self._answer: Work | None = None
-        self._span: trace.Span = trace.INVALID_SPAN
 
     def begin(self, request: lane_pb2.LaneRequest, fault: InvalidRequestError | None) -> None:
-        """Start the call, within a context of its own; `fault` is what is wrong with its message."""
+        """Start the call; `fault` is what is wrong with its message."""
         edge, infer = self._edge, request.infer
-        caller = caller_context({"traceparent": request.traceparent} if request.traceparent else {})
-        model = infer.model_name if edge.tracing.sampler.knows_models else ""
-        self._span = edge.tracing.enter_server_span(SERVICE.full_name, RPC, caller, model)
         if fault:
             self._fail(fault)
             return
@@ -255,9 +250,7 @@ class _CarriedCall:
         if self._answer:
             self._answer.cancel()
         self._lane.leave(self)
-        deadline = self._call.deadline
-        expired = deadline is not None and time.monotonic() >= deadline
-        self._end(grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED)
+        self._call.end(self._call.status_if_dropped, "", self._edge.observe)
 
     def _answered(self, outcome: bytes | Exception | asyncio.CancelledError) -> None:
         if isinstance(outcome, bytes):
@@ -274,7 +267,7 @@ class _CarriedCall:
             self._fail(error)
             return
         self._lane.put(self, lane_pb2.LaneResponse(call=self.number).SerializeToString() + embedded(_ANSWER_TAG, data))
-        self._end(grpc.StatusCode.OK)
+        self._call.end(grpc.StatusCode.OK, "", self._edge.observe)
 
     def _fail(self, error: Exception) -> None:
         failure = failure_of(error)
@@ -282,16 +275,12 @@ class _CarriedCall:
         told = lane_pb2.LaneFailure(
             status=failure.status.value[0],
             message=failure.message,
-            trailers=[lane_pb2.LaneTrailer(key=key, value=value) for key, value in trailers_of(failure)],
+            trailers=[
+                lane_pb2.LaneTrailer(key=key, value=value) for key, value in trailers_of(failure, self._call.trace)
+            ],
         )
         self._lane.put(self, lane_pb2.LaneResponse(call=self.number, failure=told).SerializeToString())
-        self._end(failure.status, failure.message)
-
-    def _end(self, status: grpc.StatusCode, text: str = "") -> None:
-        call, span = self._call, self._span
-        record_call(span, status, text, call.model, call.version)
-        span.end()
-        self._edge.observe(call, status, time.perf_counter() - self._started)
+        self._call.end(failure.status, failure.message, self._edge.observe)
 
 
 def _number_in(data: bytes, fault: InvalidRequestError) -> int:

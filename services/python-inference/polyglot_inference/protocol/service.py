@@ -8,7 +8,6 @@ from importlib import metadata
 from typing import Final, TypeVar
 
 import grpc
-from opentelemetry import trace
 
 from polyglot_inference.errors import ModelNotFoundError, ModelNotReadyError, ServerDrainingError
 from polyglot_inference.lifecycle import InFlight, Lifecycle, State
@@ -172,7 +171,7 @@ class InferenceService:
         inputs, begun, read = await served.executor.run(functools.partial(_timed, inference.tensors), deadline)
         with (
             StreamedCall(served.statistics, begun - queued_at, read - begun) as streamed,
-            self._tracing.execute_span(served.name, trace.get_current_span()),
+            self._tracing.execute_span(served.name, call.trace),
         ):
             steps = stream(inputs, inference.form.output_names, inference.described())
             async with contextlib.aclosing(pulled(steps, served.executor, deadline)) as results:
@@ -202,7 +201,7 @@ class InferenceService:
         inference = self._checked(served, request)
         # What lies in shared memory is copied when the call runs; it counts, to bound what a batch copies at a time.
         size = call.size + inference.form.shared_bytes
-        return served.start(inference, size, _queue_deadline(call, inference), tell)
+        return served.start(inference, size, _queue_deadline(call, inference), call.trace, tell)
 
     def _checked(self, served: ServedModel, request: pb.ModelInferRequest) -> Inference:
         raws = take_raws(request)

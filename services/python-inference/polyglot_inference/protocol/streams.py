@@ -11,21 +11,20 @@ and nothing piles up here.
 """
 
 import asyncio
-import contextvars
 import functools
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final, NoReturn
 
 import grpc
-from opentelemetry import trace
+from opentelemetry.context import Context as TraceContext
 
 from polyglot_inference.errors import InferenceError, PermissionDeniedError, ServerDrainingError
 from polyglot_inference.lifecycle import Lifecycle
 from polyglot_inference.protocol.access import Guard
 from polyglot_inference.protocol.calls import (
     CODE_KEY,
-    SERVICE,
+    SERVICE_NAME,
     TRACE_ID_KEY,
     Call,
     Context,
@@ -44,7 +43,7 @@ from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.protocol.wire import embedded, field_tag
 from polyglot_inference.runtime.executor import Tell, Work
 from polyglot_inference.telemetry.metrics import Metrics
-from polyglot_inference.telemetry.traces import Tracing, caller_context, current_trace_id, make_current, record_call
+from polyglot_inference.telemetry.traces import NO_CALLER, Tracing, caller_context, current, span_in, trace_id_in
 
 RPC: Final = "ModelStreamInfer"
 # Requests of one stream that are served at a time. More are left unread, and flow control holds their sender back.
@@ -122,7 +121,7 @@ class StreamEdge:
             try:
                 self.guard(metadata)
             except PermissionDeniedError as refusal:
-                log_failure(RPC, Call(None, metadata.get("x-request-id", "")), refusal, refusal)
+                log_failure(RPC, Call(None, metadata.get("x-request-id", ""), NO_CALLER), refusal, refusal)
                 raise _EndsStreamError(refusal) from None
 
 
@@ -156,9 +155,7 @@ class _Stream:
         self._fewer = asyncio.Event()
         self._unbegun: list[tuple[_Request, bytes]] = []
         self._came_in = asyncio.Event()
-        # What stands for the spans of requests that are not sampled, and the context in which it is current.
-        self._no_span: trace.Span | None = None
-        self._unsampled = contextvars.copy_context()
+        self._unsampled: TraceContext | None = None
 
     async def serve(self) -> None:
         """Serve every request. When the caller is gone this is cancelled, and with it every request."""
@@ -207,21 +204,16 @@ class _Stream:
             unbegun, self._unbegun = self._unbegun, []
             for request, data in unbegun:
                 # Tasks of their own would cost more than a quick model.
-                span, context = self._span(data)
-                context.run(request.begin, data, span, tasks)
+                request.begin(data, self._trace(data), tasks)
 
-    def _span(self, data: bytes) -> tuple[trace.Span, contextvars.Context]:
-        """A request's span, and a context in which it is the current one; shared by all that are not sampled."""
-        tracing, caller = self.edge.tracing, self.caller
-        model = traced_model(tracing, pb.ModelInferRequest.FromString, data)
-        span = tracing.server_span(SERVICE.full_name, RPC, caller, model, self._no_span)
-        if span is self._no_span:
-            return span, self._unsampled
-        context = contextvars.copy_context()
-        context.run(make_current, span, caller)
-        if not span.is_recording():
-            self._no_span, self._unsampled = span, context
-        return span, context
+    def _trace(self, data: bytes) -> TraceContext:
+        """The context with a request's span; shared by all that are not sampled."""
+        tracing, known = self.edge.tracing, self._unsampled
+        model = traced_model(pb.ModelInferRequest.FromString, data) if tracing.sampler.knows_models else ""
+        context = tracing.call_context(SERVICE_NAME, RPC, self.caller, model, known)
+        if context is not known and not span_in(context).is_recording():
+            self._unsampled = context
+        return context
 
     async def _left(self, most: int) -> None:
         """Wait until at most so many requests are left."""
@@ -239,8 +231,6 @@ class _Request:
         "_edge",
         "_message",
         "_outbox",
-        "_span",
-        "_started",
         "_status",
         "_stream",
         "_text",
@@ -252,18 +242,16 @@ class _Request:
         self._stream = stream
         self._edge = stream.edge
         self._outbox = stream.outbox
-        self._call = Call(stream.deadline, stream.request_id)
+        self._call = Call(stream.deadline, stream.request_id, stream.caller)
         self._message = _NO_MESSAGE
-        self._started = time.perf_counter()
         self._answer: Work | None = None
         self._turn: Turn | None = None
         self._wrote = False
         self._status, self._text = grpc.StatusCode.OK, ""
-        self._span: trace.Span = trace.INVALID_SPAN
 
-    def begin(self, data: bytes, span: trace.Span, tasks: asyncio.TaskGroup) -> None:
-        """Start the request, within the context of its span; a failure of it is an answer."""
-        self._span = span
+    def begin(self, data: bytes, trace: TraceContext, tasks: asyncio.TaskGroup) -> None:
+        """Start the request; a failure of it is an answer."""
+        self._call.trace = trace
         try:
             self._parse(data)
             answers = self._edge.method(self._message, self._call, self._answered)
@@ -273,16 +261,15 @@ class _Request:
         if isinstance(answers, Work):
             self._answer = answers
         else:
-            tasks.create_task(self._stream_answers(answers))
+            with current(trace):  # which the task inherits
+                tasks.create_task(self._stream_answers(answers))
 
     def abandon(self) -> None:
         """End without an answer: nobody is there to read it."""
         if self._answer:
             self._answer.cancel()
         if self._status is grpc.StatusCode.OK:
-            deadline = self._call.deadline
-            expired = deadline is not None and time.monotonic() >= deadline
-            self._status = grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED
+            self._status = self._call.status_if_dropped
         self._end()
 
     def _parse(self, data: bytes) -> None:
@@ -344,7 +331,7 @@ class _Request:
         )
         answer.parameters[CODE_KEY].string_param = failure.code
         answer.parameters["triton_final_response"].bool_param = True
-        trace_id = current_trace_id()
+        trace_id = trace_id_in(self._call.trace)
         if trace_id:
             answer.parameters[TRACE_ID_KEY].string_param = trace_id
         # Told in any case; its size is bounded by that of its request.
@@ -359,17 +346,14 @@ class _Request:
         first_answer_seconds, answers = self._edge.metrics.of_stream(self._call.model)
         if not self._wrote:
             self._wrote = True
-            first_answer_seconds.observe(time.perf_counter() - self._started)
+            first_answer_seconds.observe(time.perf_counter() - self._call.started)
         answers.inc()
 
     def _end(self) -> None:
-        call, span = self._call, self._span
         self._stream.leave(self)
         if self._turn:
             self._outbox.leave(self._turn)
-        record_call(span, self._status, self._text, call.model, call.version)
-        span.end()
-        self._edge.observe(call, self._status, time.perf_counter() - self._started)
+        self._call.end(self._status, self._text, self._edge.observe)
 
 
 def _tell(written: asyncio.Future[None]) -> None:

@@ -1,11 +1,10 @@
 """A loaded model as callers meet it: its name, its queue and threads, and what it did."""
 
-import contextvars
 import time
 from dataclasses import dataclass, field
 from typing import Final, Self
 
-from opentelemetry import trace
+from opentelemetry.context import Context
 
 from polyglot_inference.batching.execution import Execution, Member
 from polyglot_inference.batching.queue import CallQueue
@@ -56,8 +55,8 @@ class ServedModel:
         execution = Execution(name, VERSION, model, statistics=statistics, metrics=metrics, tracing=tracing)
         return cls(name, settings, model, Forms(model), executor, execution, statistics, max_rows if batching else 0)
 
-    def start(self, inference: Inference, size: int, deadline: float | None, tell: Tell) -> Work:
-        """Answer one request of so many bytes, perhaps together with others.
+    def start(self, inference: Inference, size: int, deadline: float | None, trace: Context, tell: Tell) -> Work:
+        """Answer one request of so many bytes, perhaps together with others; `trace` is the context with its span.
 
         `tell` gets the answer's bytes, or an InferenceError: it waited beyond its deadline, or the model failed.
 
@@ -71,10 +70,7 @@ class ServedModel:
             form = inference.form
             form.require_equal_rows()
             signature, rows = form.signature, form.rows
-        context, span = contextvars.copy_context(), trace.get_current_span()
-        member = Member(
-            signature, rows, size, deadline, self.execution, context, tell, inference, span, time.perf_counter_ns()
-        )
+        member = Member(signature, rows, size, deadline, self.execution, tell, inference, trace, time.perf_counter_ns())
         return self.executor.submit(member)
 
 

@@ -29,14 +29,11 @@ class Work(Entry):
     ----------
     together
         Runs the works of a batch; gives each one's result or error. Equal for works of equal signature.
-    context
-        The caller's context variables; `tell` is called within them.
     tell
         Told the outcome.
     """
 
     together: Callable[[Sequence[Any]], Sequence[Any]]
-    context: contextvars.Context
     tell: Tell | None
     executor: "ModelExecutor" = field(init=False)
 
@@ -48,7 +45,7 @@ class Work(Entry):
 
 @dataclass(slots=True, eq=False)
 class _Job(Work):
-    """Work that runs by itself, within its caller's context."""
+    """Work that runs by itself."""
 
     job: Callable[[], Any]
 
@@ -121,7 +118,8 @@ class ModelExecutor:
 
         def start(tell: Tell) -> Work:
             # The context carries the current span to the model's own spans and log lines.
-            return self.submit(_Job(None, 1, 0, deadline, _alone, contextvars.copy_context(), tell, job))
+            guarded = functools.partial(contextvars.copy_context().run, job)
+            return self.submit(_Job(None, 1, 0, deadline, _alone, tell, guarded))
 
         result: Result = await outcome_of(start)
         return result
@@ -225,14 +223,14 @@ class ModelExecutor:
                 if tell is None:
                     continue
                 try:
-                    work.context.run(tell, outcome)
+                    tell(outcome)
                 except Exception as error:  # noqa: BLE001 - a fault with one must not lose the outcomes of others
                     self._loop.call_exception_handler({"message": f"Lost an outcome: {error}", "exception": error})
 
 
 def _alone(jobs: Sequence[_Job]) -> Sequence[Any]:
     (alone,) = jobs
-    return [alone.context.run(alone.job)]
+    return [alone.job()]
 
 
 def _tell_future(future: asyncio.Future[Any], outcome: Any) -> None:

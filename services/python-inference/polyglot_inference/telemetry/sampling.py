@@ -7,11 +7,11 @@ import dataclasses
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypedDict
+from typing import Final, Self, TypedDict
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult, TraceIdRatioBased
-from opentelemetry.trace import Link, SpanContext, SpanKind, TraceState, get_current_span
+from opentelemetry.trace import Link, SpanKind, TraceState, get_current_span
 from opentelemetry.util.types import Attributes
 
 from polyglot_inference.settings import SettingsError
@@ -19,6 +19,8 @@ from polyglot_inference.settings import SettingsError
 MODEL: Final = "polyglot.model.name"
 """The attribute of spans that names their model."""
 UNLIMITED: Final = -1
+# Those of a trace's id that decide on it.
+_ID_BITS: Final = TraceIdRatioBased.TRACE_ID_LIMIT
 
 # By name: the share of new traces that is sampled, None for the one that OTEL_TRACES_SAMPLER_ARG says; whether the
 # caller's decision counts more; whether anything is sampled at all.
@@ -51,6 +53,27 @@ class TraceSettings:
     count: int = UNLIMITED
 
 
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """What settings mean for one span: sampled as its caller, where that counts, or by its trace's id.
+
+    Parameters
+    ----------
+    on
+        False: it is not sampled, whatever its caller decided.
+    bound
+        Traces are sampled whose ids, in their lower 64 bits, are below.
+    """
+
+    on: bool
+    bound: int
+
+    @classmethod
+    def of(cls, settings: TraceSettings) -> Self:
+        traced = settings.on and settings.count != 0
+        return cls(traced, TraceIdRatioBased.get_bound_for_rate(settings.share) if traced else 0)
+
+
 class Change(TypedDict, total=False):
     """New values of some settings; None: as if it had never been changed."""
 
@@ -76,12 +99,9 @@ class CallSampler(Sampler):
         self._lock = threading.Lock()
         # By model; "" are the changes for all.
         self._changes: dict[str, dict[str, bool | float | int]] = {"": {}}
-        self._effective = {"": initial}
-
-    @property
-    def knows_models(self) -> bool:
+        self.knows_models = False
         """Whether a model has settings of its own."""
-        return len(self._effective) > 1
+        self._apply()
 
     def settings(self, model: str = "") -> TraceSettings:
         """The settings of a model, or those of all that have none of their own."""
@@ -96,17 +116,19 @@ class CallSampler(Sampler):
                 del self._changes[model]
             self._apply()
 
-    def samples(self, kind: SpanKind | None, caller: SpanContext, trace_id: int, model: str) -> bool:
-        """Whether a span is sampled: by the settings, by its caller where that counts more, or by its trace's id.
+    def samples(self, caller_samples: bool | None, trace_id: int, model: str) -> bool:
+        """Whether a call is sampled: by the settings, by its caller where that counts more, or by its trace's id.
 
-        `model` is needed only where a model has settings of its own.
+        `caller_samples` is None for a call that brings no trace; `model` is needed only where a model has settings of
+        its own.
         """
-        settings = self.settings(model)
-        if not settings.on or (settings.count == 0 and kind is SpanKind.SERVER):
-            return False
-        if self._follow_caller and caller.is_valid:
-            return caller.trace_flags.sampled
-        return trace_id & TraceIdRatioBased.TRACE_ID_LIMIT < TraceIdRatioBased.get_bound_for_rate(settings.share)
+        return self._judge(self._calls, caller_samples, trace_id, model)
+
+    def _judge(self, rules: Mapping[str, _Rule], caller_samples: bool | None, trace_id: int, model: str) -> bool:
+        rule = rules.get(model) or rules[""]
+        if caller_samples is None or not self._follow_caller:
+            return trace_id & _ID_BITS < rule.bound
+        return caller_samples and rule.on
 
     def should_sample(  # noqa: PLR0917 - the signature is the SDK's
         self,
@@ -121,7 +143,8 @@ class CallSampler(Sampler):
         """Decide on one span, and count it."""
         model = str((attributes or {}).get(MODEL, "")) if self.knows_models else ""
         caller = get_current_span(parent_context).get_span_context()
-        if not self.samples(kind, caller, trace_id, model):
+        rules = self._calls if kind is SpanKind.SERVER else self._within_calls
+        if not self._judge(rules, caller.trace_flags.sampled if caller.is_valid else None, trace_id, model):
             return SamplingResult(Decision.DROP)
         if self.settings(model).count > 0 and kind is SpanKind.SERVER:
             self._count_down(model)
@@ -144,6 +167,14 @@ class CallSampler(Sampler):
         self._effective = {
             model: dataclasses.replace(self._initial, **{**shared, **own})  # type: ignore[arg-type]
             for model, own in self._changes.items()
+        }
+        self.knows_models = len(self._effective) > 1
+        # Judged for every call, so what can be worked out beforehand is. Calls alone are counted: what is sampled
+        # within the last of them has its spans still.
+        self._calls = {model: _Rule.of(settings) for model, settings in self._effective.items()}
+        self._within_calls = {
+            model: _Rule.of(dataclasses.replace(settings, count=UNLIMITED))
+            for model, settings in self._effective.items()
         }
 
 

@@ -8,15 +8,17 @@ object around each call's context. Source:
 https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/.
 """
 
+import functools
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Final
+from typing import Final, Self
 
 import grpc
 from opentelemetry import context as otel_context
 from opentelemetry import propagate, trace
+from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
@@ -31,6 +33,12 @@ _TRACEPARENT_ALONE: Final = frozenset({"traceparent"})
 # With ids that are not zero, which would be invalid. Source: https://www.w3.org/TR/trace-context/#traceparent-header.
 _TRACEPARENT: Final = re.compile("00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
 _NO_SPAN: Final = nullcontext()
+# The key of the current span in a context; the library has no public name for it.
+(_SPAN,) = trace.set_span_in_context(trace.INVALID_SPAN, Context())
+_RANDOM: Final = RandomIdGenerator()
+
+NO_CALLER: Final = Context()
+"""The context of a call whose caller brings none."""
 
 # gRPC statuses that are the server's fault. Source: OpenTelemetry semantic conventions for gRPC, "Server" spans.
 _SERVER_FAULTS = frozenset(
@@ -92,59 +100,47 @@ class Tracing:
         """Whether recorded spans go anywhere."""
         return self._provider is not None
 
-    def enter_server_span(self, service: str, method: str, parent: otel_context.Context, model: str = "") -> trace.Span:
-        """The span of one call, as of `server_span`, and current from now on: the call has a context of its own."""
-        span = self.server_span(service, method, parent, model)
-        make_current(span, parent)
-        return span
-
-    def server_span(
-        self,
-        service: str,
-        method: str,
-        parent: otel_context.Context,
-        model: str = "",
-        stand_in: trace.Span | None = None,
-    ) -> trace.Span:
-        """The span of one call, a child of the span in the caller's context; whoever calls this ends it.
+    def call_context(
+        self, service: str, method: str, caller: Context, model: str = "", stand_in: Context | None = None
+    ) -> Context:
+        """The context of one call, a child of its caller's, with the call's span; `end_span` ends that.
 
         `model` is needed only where the sampler knows models. A call that is not sampled gets no span of its own, which
         costs as much as a quick model: the caller's stands for it, or a mere trace id where the caller has none, which
-        may be `stand_in`, what another unsampled call of the same caller got.
+        may be that of `stand_in`, the context of another unsampled call of the same caller.
         """
-        # Most callers bring no context at all.
-        call = trace.get_current_span(parent) if parent else trace.INVALID_SPAN
         if self._provider is None:
-            return call
-        caller = call.get_span_context()
-        trace_id = caller.trace_id if caller.is_valid else self._ids.generate_trace_id()
-        if not self.sampler.samples(trace.SpanKind.SERVER, caller, trace_id, model):
-            if caller.is_valid and not caller.trace_flags.sampled:
-                return call
-            if stand_in:
-                return stand_in
-            return trace.NonRecordingSpan(trace.SpanContext(trace_id, self._ids.generate_span_id(), is_remote=False))
-        if not caller.is_valid:
+            return caller
+        parent: _UnrecordedSpan | None = caller.get(_SPAN)  # type: ignore[assignment]  # of caller_context
+        trace_id = parent.trace_id if parent else _RANDOM.generate_trace_id()
+        if not self.sampler.samples(parent.sampled if parent else None, trace_id, model):
+            if parent and not parent.sampled:
+                return caller
+            return stand_in or Context({**caller, _SPAN: _UnrecordedSpan(trace_id)})
+        if not parent:
             self._ids.judged = trace_id
         attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method}
         if model:
             attributes[MODEL] = model
-        return self._tracer.start_span(
-            f"{service}/{method}", context=parent, kind=trace.SpanKind.SERVER, attributes=attributes
+        return trace.set_span_in_context(
+            self._tracer.start_span(
+                f"{service}/{method}", context=caller, kind=trace.SpanKind.SERVER, attributes=attributes
+            ),
+            caller,
         )
 
-    def execute_span(self, model: str, call: trace.Span) -> AbstractContextManager[object]:
-        """The span of one model execution, a child of the call's, which is the current one; none if unsampled."""
-        if not call.is_recording():
+    def execute_span(self, model: str, call: Context) -> AbstractContextManager[object]:
+        """The span of one model execution, a child of the call's, whose context is current; none if unsampled."""
+        if not span_in(call).is_recording():
             return _NO_SPAN
         return self._tracer.start_as_current_span("execute", attributes={MODEL: model})
 
-    def batch_span(self, model: str, calls: Sequence[trace.Span], rows: int) -> AbstractContextManager[None]:
+    def batch_span(self, model: str, calls: Sequence[Context], rows: int) -> AbstractContextManager[None]:
         """The span of one model execution for several calls.
 
         It is a child of the first that is sampled, linked with all that are; without one there is none.
         """
-        sampled = [call for call in calls if call.is_recording()]
+        sampled = [span for span in map(span_in, calls) if span.is_recording()]
         return self._linked_span(model, sampled, len(calls), rows) if sampled else _NO_SPAN
 
     @contextmanager
@@ -188,29 +184,88 @@ class _TraceIds(RandomIdGenerator):
         return judged or super().generate_trace_id()
 
 
-def make_current(span: trace.Span, parent: otel_context.Context) -> None:
-    """Let a call's span be the current one, from now on: the call has a context of its own."""
-    otel_context.attach(trace.set_span_in_context(span, parent))
+class _UnrecordedSpan(trace.NonRecordingSpan):
+    """A caller's span, or what stands for one of ours: most calls have no other.
+
+    Parameters
+    ----------
+    trace_id
+        Its trace's id.
+    span_id
+        Its own, as 16 hex digits; "" makes one up once it is asked for, as it is for few calls.
+    flags
+        The W3C flags of its trace.
+    """
+
+    def __init__(self, trace_id: int, span_id: str = "", flags: int = trace.TraceFlags.DEFAULT) -> None:
+        self.trace_id = trace_id
+        self.sampled = bool(flags & trace.TraceFlags.SAMPLED)
+        self._span_id = span_id
+        self._flags = flags
+
+    @classmethod
+    def of(cls, known: trace.SpanContext) -> Self:
+        """That of a caller of whom more is known: the state that tracing systems gave it."""
+        span = cls(known.trace_id, trace.format_span_id(known.span_id), known.trace_flags)
+        span.__dict__["_context"] = known
+        return span
+
+    @functools.cached_property
+    def _context(self) -> trace.SpanContext:  # type: ignore[override]  # an attribute of the library's class
+        span_id = int(self._span_id, 16) if self._span_id else _RANDOM.generate_span_id()
+        return trace.SpanContext(self.trace_id, span_id, bool(self._span_id), trace.TraceFlags(self._flags))
 
 
-def caller_context(metadata: Mapping[str, str]) -> otel_context.Context:
+def caller_context(metadata: Mapping[str, str]) -> Context:
     """The caller's trace context and baggage, from a call's metadata.
 
     A plain traceparent by itself, which is what most calls bring, is read here: the library takes twice as long.
     """
     carriers = _CARRIERS.intersection(metadata)
     if not carriers:
-        return otel_context.Context()
+        return NO_CALLER
     plain = _TRACEPARENT.fullmatch(metadata["traceparent"]) if carriers == _TRACEPARENT_ALONE else None
     if not plain:
-        return propagate.extract(metadata)
+        return _extracted(metadata)
     trace_id, span_id, flags = plain.groups()
-    caller = trace.SpanContext(int(trace_id, 16), int(span_id, 16), True, trace.TraceFlags(int(flags, 16)))
-    return trace.set_span_in_context(trace.NonRecordingSpan(caller), otel_context.Context())
+    return Context({_SPAN: _UnrecordedSpan(int(trace_id, 16), span_id, int(flags, 16))})
 
 
-def record_call(span: trace.Span, status: grpc.StatusCode, message: str, model: str, version: str) -> None:
-    """Set a call's gRPC status on its server span, and the model where one was found."""
+def _extracted(metadata: Mapping[str, str]) -> Context:
+    context = propagate.extract(metadata)
+    caller = context.get(_SPAN)
+    if not isinstance(caller, trace.Span):
+        return context
+    known = caller.get_span_context()
+    if not known.is_valid:
+        return Context({key: value for key, value in context.items() if key != _SPAN})
+    return Context({**context, _SPAN: _UnrecordedSpan.of(known)})
+
+
+def span_in(context: Context) -> trace.Span:
+    """A call's span, or what stands for it, from the call's context."""
+    return context.get(_SPAN, trace.INVALID_SPAN)  # type: ignore[return-value]
+
+
+def trace_id_in(context: Context) -> str:
+    """The trace id of a call as 32 hex digits, or the empty string outside any trace; from the call's context."""
+    span = span_in(context).get_span_context()
+    return trace.format_trace_id(span.trace_id) if span.is_valid else ""
+
+
+@contextmanager
+def current(context: Context) -> Iterator[None]:
+    """Let a call's context be the current one meanwhile: log lines and spans are the call's."""
+    token = otel_context.attach(context)
+    try:
+        yield
+    finally:
+        otel_context.detach(token)
+
+
+def end_span(context: Context, status: grpc.StatusCode, message: str, model: str, version: str) -> None:
+    """End a call's span, with its gRPC status, and the model where one was found."""
+    span = span_in(context)
     if not span.is_recording():
         return
     span.set_attribute("rpc.grpc.status_code", status.value[0])
@@ -218,9 +273,4 @@ def record_call(span: trace.Span, status: grpc.StatusCode, message: str, model: 
         span.set_status(trace.StatusCode.ERROR, message)
     if model:
         span.set_attributes({MODEL: model, "polyglot.model.version": version})
-
-
-def current_trace_id() -> str:
-    """The trace id of the current call as 32 hex digits, or the empty string outside any trace."""
-    span = trace.get_current_span().get_span_context()
-    return trace.format_trace_id(span.trace_id) if span.is_valid else ""
+    span.end()

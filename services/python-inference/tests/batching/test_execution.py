@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opentelemetry import trace
 
 from polyglot_inference.batching.execution import Execution, Member, Outcome
 from polyglot_inference.errors import InvalidTensorError, ModelFailedError
@@ -22,7 +20,7 @@ from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.runtime.model import NO_REQUEST, Request
 from polyglot_inference.telemetry.metrics import Metrics
 from polyglot_inference.telemetry.statistics import ModelStatistics
-from polyglot_inference.telemetry.traces import Tracing
+from polyglot_inference.telemetry.traces import NO_CALLER, Tracing
 from polyglot_inference.tensors import Array, TensorSpec
 
 
@@ -101,10 +99,7 @@ def execute(model: Any, inferences: Sequence[Inference]) -> Sequence[Outcome]:
     execution = Execution(
         "m", "1", model, statistics=ModelStatistics(), metrics=Metrics(InFlight()), tracing=Tracing(None)
     )
-    members = [
-        Member(None, one.form.rows, 0, None, execution, contextvars.copy_context(), None, one, trace.INVALID_SPAN, 0)
-        for one in inferences
-    ]
+    members = [Member(None, one.form.rows, 0, None, execution, None, one, NO_CALLER, 0) for one in inferences]
     return execution(members)
 
 

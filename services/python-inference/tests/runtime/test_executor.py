@@ -48,7 +48,7 @@ class Numbered(Work):
 def begun(
     executor: ModelExecutor, number: int, together: Callable[[Sequence[Numbered]], Sequence[object]], tell: Tell
 ) -> Work:
-    return executor.submit(Numbered("a", 1, 1, None, together, contextvars.copy_context(), tell, number))
+    return executor.submit(Numbered("a", 1, 1, None, together, tell, number))
 
 
 async def test_a_job_runs_on_a_thread_of_the_model_within_the_callers_context() -> None:
@@ -219,16 +219,15 @@ async def test_a_thread_that_lingered_in_vain_runs_what_came_and_wakes_for_the_n
     executor.close()
 
 
-async def test_outcomes_are_told_within_their_callers_context_and_a_fault_with_one_loses_no_other() -> None:
+async def test_a_fault_with_one_outcome_loses_no_other() -> None:
     executor = made(max_rows=8)
-    variable = contextvars.ContextVar("variable", default="unset")
     faults: list[str] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, fault: faults.append(str(fault["exception"])))
-    told: list[tuple[object, str]] = []
+    told: list[object] = []
     all_told = asyncio.Event()
 
     def tell(outcome: Any) -> None:
-        told.append((outcome, variable.get()))
+        told.append(outcome)
         if len(told) == 3:
             all_told.set()
         if outcome == 1:
@@ -238,10 +237,9 @@ async def test_outcomes_are_told_within_their_callers_context_and_a_fault_with_o
         return [work.number for work in works]
 
     for number in range(3):
-        variable.set(f"of caller {number}")
         begun(executor, number, together, tell)
     await asyncio.wait_for(all_told.wait(), 10)
-    assert told == [(number, f"of caller {number}") for number in range(3)]
+    assert told == [0, 1, 2]
     assert faults == ["a fault of the edge"]
     executor.close()
 

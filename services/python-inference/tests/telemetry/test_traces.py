@@ -1,18 +1,25 @@
 """Which environment turns traces on, and what is refused."""
 
 import socket
-from contextvars import copy_context
 
+import grpc
 import pytest
 from opentelemetry import baggage, propagate
-from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import get_current_span
 
 from polyglot_inference.settings import SettingsError
 from polyglot_inference.telemetry.sampling import CallSampler, TraceSettings
-from polyglot_inference.telemetry.traces import Tracing, caller_context, current_trace_id, exporter_from_environment
+from polyglot_inference.telemetry.traces import (
+    NO_CALLER,
+    Tracing,
+    caller_context,
+    end_span,
+    exporter_from_environment,
+    span_in,
+    trace_id_in,
+)
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4317"}
 
@@ -48,13 +55,14 @@ def test_traces_are_on_with_an_endpoint(environment: dict[str, str]) -> None:
 def test_a_collector_that_never_answers_does_not_hold_the_end_of_the_process() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         tracing = Tracing(OTLPSpanExporter(f"http://127.0.0.1:{silent.getsockname()[1]}"))
-        copy_context().run(tracing.enter_server_span, "service", "method", caller_context({})).end()
+        call = tracing.call_context("service", "method", caller_context({}))
+        end_span(call, grpc.StatusCode.OK, "", "", "")
         assert not tracing.close(0.1)
 
 
 def test_of_calls_without_a_caller_the_share_is_traced_each_with_an_id_of_its_own() -> None:
     tracing = Tracing(InMemorySpanExporter(), CallSampler(TraceSettings(on=True, share=0.5)))
-    spans = [copy_context().run(tracing.enter_server_span, "service", "method", Context()) for _ in range(2000)]
+    spans = [span_in(tracing.call_context("service", "method", NO_CALLER)) for _ in range(2000)]
     recorded = [span for span in spans if span.is_recording()]
     assert 850 < len(recorded) < 1150  # 1000 expected, six times the deviation to both sides
     assert len({span.get_span_context().trace_id for span in spans}) == 2000
@@ -65,12 +73,9 @@ def test_of_calls_without_a_caller_the_share_is_traced_each_with_an_id_of_its_ow
 def test_a_call_of_an_untraced_caller_has_the_callers_trace_id_and_no_span() -> None:
     tracing = Tracing(InMemorySpanExporter())
     caller = caller_context({"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"})
-
-    def call() -> str:
-        assert not tracing.enter_server_span("service", "method", caller).is_recording()
-        return current_trace_id()
-
-    assert copy_context().run(call) == "0af7651916cd43dd8448eb211c80319c"
+    call = tracing.call_context("service", "method", caller)
+    assert not span_in(call).is_recording()
+    assert trace_id_in(call) == "0af7651916cd43dd8448eb211c80319c"
 
 
 @pytest.mark.parametrize(
