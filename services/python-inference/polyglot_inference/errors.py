@@ -11,6 +11,8 @@ import grpc
 
 # Names that callers send come back in messages; clients accept 8 KiB of trailers, and a log line should be readable.
 LONGEST_MESSAGE: Final = 2000
+# The status of a call that did not fail, for those whom every call passes: enum looks a member up by a Python function.
+OK: Final = grpc.StatusCode.OK
 
 
 class InferenceError(Exception):

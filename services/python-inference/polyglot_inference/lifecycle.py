@@ -29,6 +29,11 @@ class Lifecycle:
         """The current state."""
         return self._state
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether the state is Draining: new calls are refused."""
+        return self._draining.is_set()
+
     async def observe(self, observer: Observer) -> None:
         """Call `observer` with the current state now, and with every later one."""
         self._observers.append(observer)
@@ -41,7 +46,7 @@ class Lifecycle:
 
     async def drain(self) -> None:
         """Starting or Ready → Draining."""
-        if self._state is not State.DRAINING:
+        if not self.is_draining:
             self._draining.set()
             await self._enter(State.DRAINING)
 

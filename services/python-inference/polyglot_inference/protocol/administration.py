@@ -146,7 +146,7 @@ class Administration:
                 f"{change}: parameter {', '.join(sorted(parameters))} is not supported; a model is loaded from the"
                 " folder that the server's setting models names"
             )
-        if self._lifecycle.state is State.DRAINING:
+        if self._lifecycle.is_draining:
             raise ServerDrainingError(f"{change} is refused: the server is shutting down")
         if self._lifecycle.state is State.STARTING:
             raise ModelNotReadyError(f"{change} is refused: the server still loads its models; try again")

@@ -17,6 +17,7 @@ from opentelemetry.context import Context as TraceContext
 from opentelemetry.context import attach
 
 from polyglot_inference.errors import (
+    OK,
     InferenceError,
     InternalError,
     InvalidRequestError,
@@ -130,7 +131,7 @@ class CallEdge:
             trace = self._tracing.call_context(SERVICE_NAME, name, caller_context(metadata), model)
             attach(trace)  # for good: the call has a task of its own
             call = Call(deadline_of(context), metadata.get("x-request-id", ""), trace, len(data))
-            status, text = grpc.StatusCode.OK, ""
+            status, text = OK, ""
             try:
                 if guard:
                     guard(metadata)

@@ -15,7 +15,13 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet  # type: ignore[import-not-found]  # not in types-protobuf
 
-from polyglot_inference.errors import InferenceError, InvalidRequestError, PermissionDeniedError, ServerDrainingError
+from polyglot_inference.errors import (
+    OK,
+    InferenceError,
+    InvalidRequestError,
+    PermissionDeniedError,
+    ServerDrainingError,
+)
 from polyglot_inference.lifecycle import Lifecycle
 from polyglot_inference.protocol.access import Guard
 from polyglot_inference.protocol.calls import (
@@ -267,7 +273,7 @@ class _CarriedCall:
             self._fail(error)
             return
         self._lane.put(self, lane_pb2.LaneResponse(call=self.number).SerializeToString() + embedded(_ANSWER_TAG, data))
-        self._call.end(grpc.StatusCode.OK, "", self._edge.observe)
+        self._call.end(OK, "", self._edge.observe)
 
     def _fail(self, error: Exception) -> None:
         failure = failure_of(error)

@@ -44,8 +44,9 @@ class Outbox:
 
     def leave(self, turn: Turn) -> None:
         """Give up a turn, for messages that need not wait for one; without effect once it was used."""
-        turn.over = True
-        self._release()
+        if not turn.over:
+            turn.over = True
+            self._release()
 
     def put(self, message: bytes | Exception, written: Written, turn: Turn | None = None) -> None:
         """Write a message, and call `written` then. An exception in its place ends the writing: `run` raises it."""

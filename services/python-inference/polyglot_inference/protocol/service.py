@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 import grpc
 
-from polyglot_inference.errors import ModelNotFoundError, ModelNotReadyError, ServerDrainingError
+from polyglot_inference.errors import OK, ModelNotFoundError, ModelNotReadyError, ServerDrainingError
 from polyglot_inference.lifecycle import InFlight, Lifecycle, State
 from polyglot_inference.protocol.access import Access
 from polyglot_inference.protocol.calls import Call, CallEdge, Method
@@ -123,7 +123,7 @@ class InferenceService:
             self._repository.find(request.name, request.version)
         except (ModelNotFoundError, ModelNotReadyError):
             return pb.ModelReadyResponse(ready=False)
-        return pb.ModelReadyResponse(ready=self._lifecycle.state is not State.DRAINING)
+        return pb.ModelReadyResponse(ready=not self._lifecycle.is_draining)
 
     async def server_metadata(self, _request: pb.ServerMetadataRequest, _call: Call) -> pb.ServerMetadataResponse:
         """Name, version and the protocol extensions that are served."""
@@ -187,7 +187,7 @@ class InferenceService:
 
     def _admitted(self, request: pb.ModelInferRequest, call: Call) -> ServedModel:
         """The model of a request, which is in flight from here until `_observe_infer` is told its end."""
-        if self._lifecycle.state is State.DRAINING:
+        if self._lifecycle.is_draining:
             raise ServerDrainingError(
                 "the server is shutting down; the call was not executed, send it to another replica"
             )
@@ -215,7 +215,7 @@ class InferenceService:
     def _observe_infer(self, call: Call, status: grpc.StatusCode, seconds: float) -> None:
         self._metrics.record_request(call.model, status, seconds)
         if call.statistics:
-            call.statistics.ended(status is grpc.StatusCode.OK, round(seconds * 1e9))
+            call.statistics.ended(status is OK, round(seconds * 1e9))
         if call.in_flight:
             call.in_flight.end()
             self._in_flight.end()

@@ -16,10 +16,9 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final, NoReturn
 
-import grpc
 from opentelemetry.context import Context as TraceContext
 
-from polyglot_inference.errors import InferenceError, PermissionDeniedError, ServerDrainingError
+from polyglot_inference.errors import OK, InferenceError, PermissionDeniedError, ServerDrainingError
 from polyglot_inference.lifecycle import Lifecycle
 from polyglot_inference.protocol.access import Guard
 from polyglot_inference.protocol.calls import (
@@ -247,7 +246,7 @@ class _Request:
         self._answer: Work | None = None
         self._turn: Turn | None = None
         self._wrote = False
-        self._status, self._text = grpc.StatusCode.OK, ""
+        self._status, self._text = OK, ""
 
     def begin(self, data: bytes, trace: TraceContext, tasks: asyncio.TaskGroup) -> None:
         """Start the request; a failure of it is an answer."""
@@ -268,7 +267,7 @@ class _Request:
         """End without an answer: nobody is there to read it."""
         if self._answer:
             self._answer.cancel()
-        if self._status is grpc.StatusCode.OK:
+        if self._status is OK:
             self._status = self._call.status_if_dropped
         self._end()
 
@@ -343,11 +342,9 @@ class _Request:
         self._end()
 
     def _count_answer(self) -> None:
-        first_answer_seconds, answers = self._edge.metrics.of_stream(self._call.model)
-        if not self._wrote:
-            self._wrote = True
-            first_answer_seconds.observe(time.perf_counter() - self._call.started)
-        answers.inc()
+        first_seconds = None if self._wrote else time.perf_counter() - self._call.started
+        self._wrote = True
+        self._edge.metrics.record_answer(self._call.model, first_seconds)
 
     def _end(self) -> None:
         self._stream.leave(self)

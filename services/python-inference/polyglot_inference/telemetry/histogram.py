@@ -109,14 +109,14 @@ class Histogram(Collector):
         """The family with all its series."""
         with self._lock:
             series = list(self._series.items())
-        families, created = self.describe(), _tells_created()
+        families, created = self.describe(), tells_created()
         for family in families:
             for value, observations in series:
                 observations.add_to(family, {self._label: value}, created=created)
         return families
 
 
-def _tells_created() -> bool:
+def tells_created() -> bool:
     """Whether series have `_created` beside them, by PROMETHEUS_DISABLE_CREATED_SERIES or a call of the library's.
 
     It lets others set that and not ask for it, so a histogram of its own is asked.

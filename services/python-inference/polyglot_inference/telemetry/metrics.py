@@ -10,7 +10,9 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from polyglot_inference.batching.queue import Batch, Reason
+from polyglot_inference.errors import OK
 from polyglot_inference.lifecycle import InFlight, State
+from polyglot_inference.telemetry.counter import Count, LoopCounter
 from polyglot_inference.telemetry.histogram import Histogram, Observations
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -26,14 +28,14 @@ class Metrics:
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
         # By labels, which take longer to look up than to count.
-        self._streams: dict[str, tuple[Observations, Counter]] = {}
-        self._requests: dict[tuple[str, grpc.StatusCode], tuple[Counter, Observations]] = {}
-        self.requests = Counter(
+        self._answers: dict[str, tuple[Count, Observations]] = {}
+        self._succeeded: dict[str, tuple[Count, Observations]] = {}
+        self.requests = LoopCounter(
             "polyglot_inference_requests",
             "Inference requests, of calls and of streams, by model and gRPC status; model is empty where the caller"
             " named none that is served.",
             ["model", "code"],
-            registry=self.registry,
+            self.registry,
         )
         self.request_seconds = self._histogram(
             "request_duration", "Inference requests from the request read to the last answer written."
@@ -72,11 +74,11 @@ class Metrics:
             "Open lanes: streams in which gateways make calls, which are counted as any others.",
             registry=self.registry,
         )
-        self.stream_answers = Counter(
+        self.stream_answers = LoopCounter(
             "polyglot_inference_stream_answers",
             "Answers written to streams; model is empty when the caller named none that is served.",
             ["model"],
-            registry=self.registry,
+            self.registry,
         )
         self.first_answer_seconds = self._histogram(
             "first_answer", "Requests of streams from the request read to the first of its answers written."
@@ -116,22 +118,26 @@ class Metrics:
         return Histogram(f"polyglot_inference_{name}_seconds", documentation, "model", _SECONDS, self.registry)
 
     def record_request(self, model: str, status: grpc.StatusCode, seconds: float) -> None:
-        """Count one inference request."""
-        bound = self._requests.get((model, status))
+        """Count one inference request; on the event loop alone."""
+        bound = self._succeeded.get(model) if status is OK else None
         if bound is None:
             bound = self.requests.labels(model, status.name), self.request_seconds.labels(model)
-            self._requests[model, status] = bound
+            if status is OK:  # the others are few
+                self._succeeded[model] = bound
         ended, duration = bound
         ended.inc()
         duration.observe(seconds)
 
-    def of_stream(self, model: str) -> tuple[Observations, Counter]:
-        """What the first answer to a request of a stream took, and how many answers there were, of one model."""
-        bound = self._streams.get(model)
+    def record_answer(self, model: str, first_seconds: float | None) -> None:
+        """Count one answer to a request of a stream, and what it took if it is the first; on the event loop alone."""
+        bound = self._answers.get(model)
         if bound is None:
-            bound = self.first_answer_seconds.labels(model), self.stream_answers.labels(model)
-            self._streams[model] = bound
-        return bound
+            bound = self.stream_answers.labels(model), self.first_answer_seconds.labels(model)
+            self._answers[model] = bound
+        answers, duration = bound
+        answers.inc()
+        if first_seconds is not None:
+            duration.observe(first_seconds)
 
     def observe_batches(self, model: str) -> Callable[[Batch, Sequence[float]], None]:
         """An observer of one model's batches and of how long each call of them waited."""
