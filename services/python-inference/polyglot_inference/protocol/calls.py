@@ -22,10 +22,12 @@ from polyglot_inference.errors import (
     InternalError,
     InvalidRequestError,
     MessageTooLargeError,
+    PermissionDeniedError,
 )
-from polyglot_inference.lifecycle import InFlight
+from polyglot_inference.lifecycle import InFlight, Lifecycle
 from polyglot_inference.protocol.access import Access, Guard
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
+from polyglot_inference.telemetry.metrics import Metrics
 from polyglot_inference.telemetry.statistics import ModelStatistics
 from polyglot_inference.telemetry.traces import NO_CALLER, Tracing, caller_context, current, end_span, trace_id_in
 
@@ -80,11 +82,18 @@ ServeStream = Callable[[object, Context], Awaitable[None]]
 Observer = Callable[[Call, grpc.StatusCode, float], None]
 
 
-class CallEdge:
-    """Turns typed methods into gRPC handlers.
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The terms on which calls are served, whether they come by themselves or as messages of a stream.
 
     Parameters
     ----------
+    observe
+        Told call, status and duration in seconds of every inference.
+    lifecycle
+        Ends streams when the process drains.
+    metrics
+        Told what is open, and answers in streams.
     tracing
         Makes each call's server span.
     access
@@ -93,10 +102,39 @@ class CallEdge:
         Largest request and largest response.
     """
 
-    def __init__(self, tracing: Tracing, access: Access, max_message_bytes: int) -> None:
-        self._tracing = tracing
-        self._access = access
-        self._max_message_bytes = max_message_bytes
+    observe: Observer
+    lifecycle: Lifecycle
+    metrics: Metrics
+    tracing: Tracing
+    access: Access
+    max_message_bytes: int
+
+    def refusal(self, rpc: str, name: str, context: Context) -> PermissionDeniedError | None:
+        """Why a stream of calls of `rpc` is not let in, which is logged under `name`; None where it is."""
+        guard = self.access.guard(rpc)
+        if guard:
+            metadata = text_metadata(context)
+            try:
+                guard(metadata)
+            except PermissionDeniedError as refusal:
+                log_failure(name, Call(None, metadata.get("x-request-id", ""), NO_CALLER), refusal, refusal)
+                return refusal
+        return None
+
+
+class CallEdge:
+    """Turns typed methods into gRPC handlers.
+
+    Parameters
+    ----------
+    terms
+        On which calls are served.
+    """
+
+    def __init__(self, terms: Terms) -> None:
+        self._tracing = terms.tracing
+        self._access = terms.access
+        self._max_message_bytes = terms.max_message_bytes
 
     def handler(
         self, methods: Mapping[str, Method], streams: Mapping[str, ServeStream], observers: Mapping[str, Observer]

@@ -15,26 +15,17 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet  # type: ignore[import-not-found]  # not in types-protobuf
 
-from polyglot_inference.errors import (
-    OK,
-    InferenceError,
-    InvalidRequestError,
-    PermissionDeniedError,
-    ServerDrainingError,
-)
-from polyglot_inference.lifecycle import Lifecycle
-from polyglot_inference.protocol.access import Guard
+from polyglot_inference.errors import OK, InferenceError, InvalidRequestError, ServerDrainingError
 from polyglot_inference.protocol.calls import (
     SERVICE_NAME,
     Call,
     Context,
-    Observer,
+    Terms,
     abort,
     failure_of,
     log_failure,
     parsed,
     require_size,
-    text_metadata,
     trailers_of,
 )
 from polyglot_inference.protocol.outbox import Outbox
@@ -42,8 +33,7 @@ from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.protocol.pb import lane_pb2
 from polyglot_inference.protocol.wire import embedded, field_tag
 from polyglot_inference.runtime.executor import Tell, Work
-from polyglot_inference.telemetry.metrics import Metrics
-from polyglot_inference.telemetry.traces import NO_CALLER, Tracing, caller_context
+from polyglot_inference.telemetry.traces import NO_CALLER, caller_context
 
 LANE: Final = lane_pb2.DESCRIPTOR.services_by_name["Lane"]
 # What every message of a lane is, to those who count, trace and log it.
@@ -65,38 +55,13 @@ class LaneEdge:
     ----------
     start
         Starts one call.
-    observe
-        Told call, status and duration in seconds of every call.
-    lifecycle
-        Ends the lanes when the process drains.
-    metrics
-        Told the open lanes.
-    tracing
-        Makes each call's server span.
-    guard
-        What a lane must pass; None where calls are open to all.
-    max_message_bytes
-        Largest request and largest answer of a call.
+    terms
+        On which they are served.
     """
 
-    def __init__(
-        self,
-        *,
-        start: StartInfer,
-        observe: Observer,
-        lifecycle: Lifecycle,
-        metrics: Metrics,
-        tracing: Tracing,
-        guard: Guard | None,
-        max_message_bytes: int,
-    ) -> None:
-        self.start = start
-        self.observe = observe
-        self.lifecycle = lifecycle
-        self.metrics = metrics
-        self.tracing = tracing
-        self.guard = guard
-        self.max_message_bytes = max_message_bytes
+    def __init__(self, start: StartInfer, terms: Terms) -> None:
+        self._start = start
+        self._terms = terms
 
     def handler(self) -> grpc.GenericRpcHandler:
         """The gRPC handler of the service."""
@@ -105,30 +70,21 @@ class LaneEdge:
 
     async def serve(self, _requests: object, context: Context) -> None:
         """Serve one lane until its caller has ended it and has every answer, or the process drains."""
-        with self.metrics.lanes.track_inprogress():
-            failure: InferenceError | None = self._refusal(context)
+        with self._terms.metrics.lanes.track_inprogress():
+            failure: InferenceError | None = self._terms.refusal(RPC, "Carry", context)
             if not failure:
                 await context.send_initial_metadata(())  # with which a gateway knows that it may send calls
-                failure = await _Lane(self, context).serve()
+                failure = await _Lane(self._start, self._terms, context).serve()
             if failure:
                 await abort(context, failure)
-
-    def _refusal(self, context: Context) -> PermissionDeniedError | None:
-        if self.guard:
-            metadata = text_metadata(context)
-            try:
-                self.guard(metadata)
-            except PermissionDeniedError as refusal:
-                log_failure("Carry", Call(None, metadata.get("x-request-id", ""), NO_CALLER), refusal, refusal)
-                return refusal
-        return None
 
 
 class _Lane:
     """One open lane."""
 
-    def __init__(self, edge: LaneEdge, context: Context) -> None:
-        self.edge = edge
+    def __init__(self, start: StartInfer, terms: Terms, context: Context) -> None:
+        self.start = start
+        self.terms = terms
         self._outbox = Outbox(context.write)
         self._read_message: Callable[[], Awaitable[object]] = context.read
         # By number: the calls under way, which have no answer yet.
@@ -145,7 +101,7 @@ class _Lane:
             async with asyncio.TaskGroup() as tasks:
                 writing = tasks.create_task(self._outbox.run())
                 reading = tasks.create_task(self._read())
-                draining = tasks.create_task(self.edge.lifecycle.draining())
+                draining = tasks.create_task(self.terms.lifecycle.draining())
                 await asyncio.wait((reading, draining), return_when=asyncio.FIRST_COMPLETED)
                 reading.cancel()
                 draining.cancel()
@@ -224,14 +180,14 @@ class _Lane:
 class _CarriedCall:
     """One call of a lane, from its message to its answer."""
 
-    __slots__ = ("_answer", "_call", "_edge", "_lane", "number")
+    __slots__ = ("_answer", "_call", "_lane", "_terms", "number")
 
     def __init__(self, lane: _Lane, request: lane_pb2.LaneRequest, size: int) -> None:
-        tracing, timeout_microseconds = lane.edge.tracing, request.timeout_microseconds
+        tracing, timeout_microseconds = lane.terms.tracing, request.timeout_microseconds
         deadline = time.monotonic() + timeout_microseconds / 1e6 if timeout_microseconds else None
         self.number = request.call
         self._lane = lane
-        self._edge = lane.edge
+        self._terms = lane.terms
         caller = caller_context({"traceparent": request.traceparent}) if request.traceparent else NO_CALLER
         model = request.infer.model_name if tracing.sampler.knows_models else ""
         trace = tracing.call_context(SERVICE_NAME, RPC, caller, model)
@@ -240,14 +196,14 @@ class _CarriedCall:
 
     def begin(self, request: lane_pb2.LaneRequest, fault: InvalidRequestError | None) -> None:
         """Start the call; `fault` is what is wrong with its message."""
-        edge, infer = self._edge, request.infer
+        limit, infer = self._terms.max_message_bytes, request.infer
         if fault:
             self._fail(fault)
             return
         try:
-            if self._call.size > edge.max_message_bytes:  # which has the lane's own fields in it
-                require_size("request", infer.ByteSize(), edge.max_message_bytes)
-            self._answer = edge.start(infer, self._call, self._answered)
+            if self._call.size > limit:  # which has the lane's own fields in it
+                require_size("request", infer.ByteSize(), limit)
+            self._answer = self._lane.start(infer, self._call, self._answered)
         except Exception as error:  # noqa: BLE001 - the edge: every fault becomes an answer and a log line
             self._fail(error)
 
@@ -256,7 +212,7 @@ class _CarriedCall:
         if self._answer:
             self._answer.cancel()
         self._lane.leave(self)
-        self._call.end(self._call.status_if_dropped, "", self._edge.observe)
+        self._call.end(self._call.status_if_dropped, "", self._terms.observe)
 
     def _answered(self, outcome: bytes | Exception | asyncio.CancelledError) -> None:
         if isinstance(outcome, bytes):
@@ -268,12 +224,12 @@ class _CarriedCall:
 
     def _succeed(self, data: bytes) -> None:
         try:
-            require_size("response", len(data), self._edge.max_message_bytes)
+            require_size("response", len(data), self._terms.max_message_bytes)
         except Exception as error:  # noqa: BLE001 - as above
             self._fail(error)
             return
         self._lane.put(self, lane_pb2.LaneResponse(call=self.number).SerializeToString() + embedded(_ANSWER_TAG, data))
-        self._call.end(OK, "", self._edge.observe)
+        self._call.end(OK, "", self._terms.observe)
 
     def _fail(self, error: Exception) -> None:
         failure = failure_of(error)
@@ -286,7 +242,7 @@ class _CarriedCall:
             ],
         )
         self._lane.put(self, lane_pb2.LaneResponse(call=self.number, failure=told).SerializeToString())
-        self._call.end(failure.status, failure.message, self._edge.observe)
+        self._call.end(failure.status, failure.message, self._terms.observe)
 
 
 def _number_in(data: bytes, fault: InvalidRequestError) -> int:

@@ -12,7 +12,7 @@ import grpc
 from polyglot_inference.errors import OK, ModelNotFoundError, ModelNotReadyError, ServerDrainingError
 from polyglot_inference.lifecycle import InFlight, Lifecycle, State
 from polyglot_inference.protocol.access import Access
-from polyglot_inference.protocol.calls import Call, CallEdge, Method
+from polyglot_inference.protocol.calls import Call, CallEdge, Method, Terms
 from polyglot_inference.protocol.form import take_raws
 from polyglot_inference.protocol.inference import Inference
 from polyglot_inference.protocol.lane import LaneEdge
@@ -86,28 +86,12 @@ class InferenceService:
             "ModelMetadata": self.model_metadata,
             "ModelInfer": self.model_infer,
         }
-        streams = StreamEdge(
-            method=self.model_stream_infer,
-            observe=self._observe_infer,
-            lifecycle=self._lifecycle,
-            metrics=self._metrics,
-            tracing=self._tracing,
-            guard=access.guard("ModelStreamInfer"),
-            max_message_bytes=max_message_bytes,
-        )
-        lanes = LaneEdge(
-            start=self.start_infer,
-            observe=self._observe_infer,
-            lifecycle=self._lifecycle,
-            metrics=self._metrics,
-            tracing=self._tracing,
-            guard=access.guard("ModelInfer"),
-            max_message_bytes=max_message_bytes,
-        )
-        calls = CallEdge(self._tracing, access, max_message_bytes).handler(
+        terms = Terms(self._observe_infer, self._lifecycle, self._metrics, self._tracing, access, max_message_bytes)
+        streams = StreamEdge(self.model_stream_infer, terms)
+        calls = CallEdge(terms).handler(
             methods, {"ModelStreamInfer": streams.serve}, {"ModelInfer": self._observe_infer}
         )
-        return calls, lanes.handler()
+        return calls, LaneEdge(self.start_infer, terms).handler()
 
     async def server_live(self, _request: pb.ServerLiveRequest, _call: Call) -> pb.ServerLiveResponse:
         """True: the process answers."""

@@ -18,16 +18,14 @@ from typing import Final, NoReturn
 
 from opentelemetry.context import Context as TraceContext
 
-from polyglot_inference.errors import OK, InferenceError, PermissionDeniedError, ServerDrainingError
-from polyglot_inference.lifecycle import Lifecycle
-from polyglot_inference.protocol.access import Guard
+from polyglot_inference.errors import OK, InferenceError, ServerDrainingError
 from polyglot_inference.protocol.calls import (
     CODE_KEY,
     SERVICE_NAME,
     TRACE_ID_KEY,
     Call,
     Context,
-    Observer,
+    Terms,
     abort,
     deadline_of,
     failure_of,
@@ -41,8 +39,7 @@ from polyglot_inference.protocol.outbox import Outbox, Turn, Written
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
 from polyglot_inference.protocol.wire import embedded, field_tag
 from polyglot_inference.runtime.executor import Tell, Work
-from polyglot_inference.telemetry.metrics import Metrics
-from polyglot_inference.telemetry.traces import NO_CALLER, Tracing, caller_context, current, span_in, trace_id_in
+from polyglot_inference.telemetry.traces import caller_context, current, span_in, trace_id_in
 
 RPC: Final = "ModelStreamInfer"
 # Requests of one stream that are served at a time. More are left unread, and flow control holds their sender back.
@@ -72,56 +69,24 @@ class StreamEdge:
     ----------
     method
         Serves one request.
-    observe
-        Told call, status and duration in seconds of every request.
-    lifecycle
-        Ends the streams when the process drains.
-    metrics
-        Told open streams and answers.
-    tracing
-        Makes each request's server span, a child of the stream's caller.
-    guard
-        What a stream must pass; None where streams are open to all.
-    max_message_bytes
-        Largest request and largest answer.
+    terms
+        On which they are served.
     """
 
-    def __init__(
-        self,
-        *,
-        method: StreamMethod,
-        observe: Observer,
-        lifecycle: Lifecycle,
-        metrics: Metrics,
-        tracing: Tracing,
-        guard: Guard | None,
-        max_message_bytes: int,
-    ) -> None:
-        self.method = method
-        self.observe = observe
-        self.lifecycle = lifecycle
-        self.metrics = metrics
-        self.tracing = tracing
-        self.guard = guard
-        self.max_message_bytes = max_message_bytes
+    def __init__(self, method: StreamMethod, terms: Terms) -> None:
+        self._method = method
+        self._terms = terms
 
     async def serve(self, _requests: object, context: Context) -> None:
         """Serve one stream until its caller has ended it and has every answer, or the process drains."""
-        with self.metrics.streams.track_inprogress():
+        with self._terms.metrics.streams.track_inprogress():
+            refusal = self._terms.refusal(RPC, RPC, context)
+            if refusal:
+                await abort(context, refusal)
             try:
-                self._let_in(context)
-                await _Stream(self, context).serve()
+                await _Stream(self._method, self._terms, context).serve()
             except* _EndsStreamError as ended:
                 await abort(context, _failure_in(ended))
-
-    def _let_in(self, context: Context) -> None:
-        if self.guard:
-            metadata = text_metadata(context)
-            try:
-                self.guard(metadata)
-            except PermissionDeniedError as refusal:
-                log_failure(RPC, Call(None, metadata.get("x-request-id", ""), NO_CALLER), refusal, refusal)
-                raise _EndsStreamError(refusal) from None
 
 
 class _EndsStreamError(Exception):
@@ -140,9 +105,10 @@ def _failure_in(group: BaseExceptionGroup[_EndsStreamError]) -> InferenceError:
 class _Stream:
     """One open stream."""
 
-    def __init__(self, edge: StreamEdge, context: Context) -> None:
+    def __init__(self, method: StreamMethod, terms: Terms, context: Context) -> None:
         metadata = text_metadata(context)
-        self.edge = edge
+        self.method = method
+        self.terms = terms
         self.deadline = deadline_of(context)
         self.request_id = metadata.get("x-request-id", "")
         self.caller = caller_context(metadata)
@@ -163,7 +129,7 @@ class _Stream:
                 writing = tasks.create_task(self.outbox.run())
                 beginning = tasks.create_task(self._begin(tasks))
                 reading = tasks.create_task(self._read())
-                draining = tasks.create_task(self.edge.lifecycle.draining())
+                draining = tasks.create_task(self.terms.lifecycle.draining())
                 await asyncio.wait((reading, draining), return_when=asyncio.FIRST_COMPLETED)
                 drained = not reading.done()
                 reading.cancel()
@@ -207,7 +173,7 @@ class _Stream:
 
     def _trace(self, data: bytes) -> TraceContext:
         """The context with a request's span; shared by all that are not sampled."""
-        tracing, known = self.edge.tracing, self._unsampled
+        tracing, known = self.terms.tracing, self._unsampled
         model = traced_model(pb.ModelInferRequest.FromString, data) if tracing.sampler.knows_models else ""
         context = tracing.call_context(SERVICE_NAME, RPC, self.caller, model, known)
         if context is not known and not span_in(context).is_recording():
@@ -227,11 +193,11 @@ class _Request:
     __slots__ = (
         "_answer",
         "_call",
-        "_edge",
         "_message",
         "_outbox",
         "_status",
         "_stream",
+        "_terms",
         "_text",
         "_turn",
         "_wrote",
@@ -239,7 +205,7 @@ class _Request:
 
     def __init__(self, stream: _Stream) -> None:
         self._stream = stream
-        self._edge = stream.edge
+        self._terms = stream.terms
         self._outbox = stream.outbox
         self._call = Call(stream.deadline, stream.request_id, stream.caller)
         self._message = _NO_MESSAGE
@@ -253,7 +219,7 @@ class _Request:
         self._call.trace = trace
         try:
             self._parse(data)
-            answers = self._edge.method(self._message, self._call, self._answered)
+            answers = self._stream.method(self._message, self._call, self._answered)
         except Exception as error:  # noqa: BLE001 - the edge: every fault becomes an answer and a log line
             self._fail(error)
             return
@@ -277,7 +243,7 @@ class _Request:
         self._message = parsed(pb.ModelInferRequest.FromString, data)
         if not self._message.id:
             self._turn = self._outbox.turn()
-        require_size("request", len(data), self._edge.max_message_bytes)
+        require_size("request", len(data), self._terms.max_message_bytes)
 
     def _answered(self, outcome: bytes | Exception | asyncio.CancelledError) -> None:
         if isinstance(outcome, bytes):
@@ -314,7 +280,7 @@ class _Request:
 
     def _put(self, answer: bytes, written: Written, *, final: bool) -> None:
         data = embedded(_ANSWER_TAG, answer + (_FINAL if final else _NOT_FINAL))
-        require_size("response", len(data), self._edge.max_message_bytes)
+        require_size("response", len(data), self._terms.max_message_bytes)
         self._outbox.put(data, written, self._turn)
 
     def _fail(self, error: Exception) -> None:
@@ -344,13 +310,13 @@ class _Request:
     def _count_answer(self) -> None:
         first_seconds = None if self._wrote else time.perf_counter() - self._call.started
         self._wrote = True
-        self._edge.metrics.record_answer(self._call.model, first_seconds)
+        self._terms.metrics.record_answer(self._call.model, first_seconds)
 
     def _end(self) -> None:
         self._stream.leave(self)
         if self._turn:
             self._outbox.leave(self._turn)
-        self._call.end(self._status, self._text, self._edge.observe)
+        self._call.end(self._status, self._text, self._terms.observe)
 
 
 def _tell(written: asyncio.Future[None]) -> None:
