@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import grpc
 import numpy as np
 import pytest
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from polyglot_inference.protocol.pb import grpc_service_pb2 as pb
+from polyglot_inference.telemetry.sampling import CallSampler, TraceSettings
 from polyglot_inference.telemetry.traces import Tracing
 
 if TYPE_CHECKING:
@@ -89,6 +92,31 @@ async def test_a_models_failure_is_an_error_of_its_span_and_of_the_call(
         "inference.GRPCInferenceService/ModelInfer": True,
         "execute": True,
     }
+
+
+@pytest.mark.parametrize("metadata", [(), NOT_SAMPLED])
+async def test_a_model_knows_the_trace_of_an_unsampled_call_and_that_it_is_not_sampled(
+    serve: Serve, python_model: WritePython, raw_request: RawRequest, metadata: tuple[tuple[str, str], ...]
+) -> None:
+    source = """
+        from opentelemetry import propagate
+
+        class Model:
+            inputs = outputs = [dict(name="x", datatype="FP32", shape=[-1, 4])]
+            load = print
+
+            def predict(self, inputs):
+                passed_on = {}
+                propagate.inject(passed_on)
+                raise RuntimeError(passed_on["traceparent"])
+    """
+    tracing = Tracing(InMemorySpanExporter(), CallSampler(TraceSettings(on=True, share=0.0)))
+    async with serve(python_model("fragile", source), tracing=tracing) as serving:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await serving.stub.ModelInfer(raw_request("fragile", "x", "FP32", X), metadata=metadata)
+    trailers = dict(caught.value.trailing_metadata() or ())
+    assert re.search(f"00-{trailers['x-trace-id']}-[0-9a-f]{{16}}-00$", caught.value.details() or "")
+    assert not metadata or trailers["x-trace-id"] == TRACE_ID
 
 
 async def test_health_checks_leave_no_spans(serve: Serve, identity: ModelSettings, receiver: Receiver) -> None:
