@@ -11,7 +11,7 @@ knows threads or the event loop; time comes in as arguments.
 import enum
 import math
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -148,27 +148,29 @@ class CallQueue:
         if self._entries:
             self._require_room(entry)
         entry.queued_at = now
-        self._usual_gap += (min(now - self._last_at, 2 * _STEADY) / max(1, entry.rows) - self._usual_gap) * _NEWEST_ROW
+        rows, signature = entry.rows, entry.signature
+        gap = min(now - self._last_at, 2 * _STEADY)
+        self._usual_gap += ((gap / rows if rows > 1 else gap) - self._usual_gap) * _NEWEST_ROW
         self._last_at = now
         self._entries[entry] = None
-        if entry.signature is not None:
-            lane = self._lanes.get(entry.signature)
+        if signature is not None:
+            lane = self._lanes.get(signature)
             if lane is None:
-                lane = self._lanes[entry.signature] = OrderedDict()
+                lane = self._lanes[signature] = OrderedDict()
             lane[entry] = None
-        self.waiting_rows += entry.rows
+        self.waiting_rows += rows
         self._waiting_bytes += entry.size
 
     def discard(self, entry: Entry) -> None:
         """Forget a call that its caller gave up; without effect once it was taken."""
         if entry in self._entries:
-            self._remove(entry)
+            self._remove([entry])
 
     def clear(self) -> list[Any]:
         """Forget all calls and return them."""
         entries = list(self._entries)
         for entry in entries:
-            self._remove(entry)
+            self._remove([entry])
         return entries
 
     def take(self, now: float) -> Batch | Wait:
@@ -225,15 +227,20 @@ class CallQueue:
             self.expected_wait,
         )
 
-    def _remove(self, entry: Entry) -> None:
-        del self._entries[entry]
-        if entry.signature is not None:
-            lane = self._lanes[entry.signature]
-            del lane[entry]
-            if not lane:
-                del self._lanes[entry.signature]
-        self.waiting_rows -= entry.rows
-        self._waiting_bytes -= entry.size
+    def _remove(self, entries: Sequence[Entry]) -> None:
+        """Forget entries of one signature."""
+        signature = entries[0].signature
+        if signature is not None:
+            lane = self._lanes[signature]
+            if len(entries) == len(lane):
+                del self._lanes[signature]
+            else:
+                for entry in entries:
+                    del lane[entry]
+        for entry in entries:
+            del self._entries[entry]
+            self.waiting_rows -= entry.rows
+            self._waiting_bytes -= entry.size
 
     def _linger(self) -> float:
         linger = max(SHORTEST_LINGER, LINGER_SHARE * self._usual_seconds)
@@ -251,16 +258,14 @@ class CallQueue:
         return min(until, min(deadlines, default=math.inf) - self._usual_seconds)
 
     def _single(self, entry: Entry, now: float) -> Batch:
-        self._remove(entry)
+        self._remove([entry])
         if entry.deadline is not None and now >= entry.deadline:
             return Batch([], Reason.ALONE, [entry])
         return Batch([entry], Reason.ALONE, rows=entry.rows)
 
     def _batch(self, head: Entry, now: float, reason: Reason) -> Batch:
         batch = Batch([], reason)
-        lane = self._lanes[head.signature]
-        while lane:
-            entry = next(iter(lane))
+        for entry in self._lanes[head.signature]:
             if entry.deadline is not None and now >= entry.deadline:
                 batch.expired.append(entry)
             elif batch.entries and batch.rows + entry.rows > self._max_rows:
@@ -269,7 +274,7 @@ class CallQueue:
             else:
                 batch.entries.append(entry)
                 batch.rows += entry.rows
-            self._remove(entry)
+        self._remove(batch.entries + batch.expired)
         if batch.rows >= self._max_rows:
             batch.reason = Reason.FULL
         return batch

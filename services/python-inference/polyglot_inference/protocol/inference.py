@@ -134,20 +134,20 @@ def responses(inferences: Sequence[Inference], results: Mapping[str, Array], ver
     """Write the answers to requests of one signature, each of which has its rows of the results, in turn."""
     answers: list[bytes] = []
     outputs = inferences[0].form.outputs  # of all of them
-    whole = {spec.name: _Whole(_as_declared(spec, results[spec.name])) for spec in outputs if spec.datatype != BYTES}
+    whole = [_Whole(_as_declared(spec, results[spec.name])) for spec in outputs if spec.datatype != BYTES]
     first = 0
-    form = envelope = None
+    written_for = envelope = None
     for inference in inferences:
-        last = first + inference.form.rows
-        if len(whole) < len(outputs) or not inference.form.raw or inference.form.shared_outputs:
+        form = inference.form
+        last = first + form.rows
+        if len(whole) < len(outputs) or not form.raw or form.shared_outputs:
             own = {spec.name: results[spec.name][first:last] for spec in outputs}
             answers.append(inference.response(own, version))
         else:
-            if envelope is None or inference.form is not form:
-                form = inference.form
-                envelope = inference.envelope([(form.rows, *tensor.row_shape) for tensor in whole.values()], version)
-            raws = [tensor.rows(first, last) for tensor in whole.values()]
-            answers.append(envelope.around(inference.request.id, raws))
+            if envelope is None or form is not written_for:
+                envelope = inference.envelope([(form.rows, *tensor.row_shape) for tensor in whole], version)
+                written_for = form
+            answers.append(envelope.around(inference.request.id, [tensor.rows(first, last) for tensor in whole]))
         first = last
     return answers
 

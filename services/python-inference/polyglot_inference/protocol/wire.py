@@ -3,6 +3,7 @@
 Source: https://protobuf.dev/programming-guides/encoding/.
 """
 
+import functools
 from typing import Final
 
 _LENGTH_DELIMITED: Final = 2  # the wire type of messages, texts and bytes
@@ -15,9 +16,14 @@ def field_tag(field_number: int) -> bytes:
 
 def embedded(tag: bytes, content: bytes) -> bytes:
     """The bytes of a field that holds this message, this text in UTF-8, or these bytes."""
-    length, size = bytearray(tag), len(content)
-    while size > 0x7F:
-        length.append(size & 0x7F | 0x80)
-        size >>= 7
-    length.append(size)
-    return bytes(length) + content
+    return tag + _varint(len(content)) + content
+
+
+@functools.lru_cache(1024)  # most messages have the length of another
+def _varint(number: int) -> bytes:
+    groups = bytearray()
+    while number > 0x7F:
+        groups.append(number & 0x7F | 0x80)
+        number >>= 7
+    groups.append(number)
+    return bytes(groups)
