@@ -150,8 +150,8 @@ fuzz: venv  ## Run every fuzz target of the Go modules and every fuzz suite in P
 bench-first-light: install  ## Throughput, latency and CPU per request of examples/digits, with and without mesh
 	$(PY) -m bench.first_light.run
 
-bench-rivals: bench-tools  ## Speed beside nine other model servers, as local processes; QUICK=1, PEERS="NAME …", ROUNDS=N
-	$(PY) -m bench.rivals.run $(if $(QUICK),--quick) $(if $(PEERS),--peers $(PEERS)) $(if $(ROUNDS),--rounds $(ROUNDS))
+bench-rivals: bench-tools  ## Speed beside nine other model servers, as local processes; QUICK=1, PEERS="NAME …", ROUNDS=N, TURNS=N
+	$(PY) -m bench.rivals.run $(if $(QUICK),--quick) $(if $(PEERS),--peers $(PEERS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(TURNS),--turns $(TURNS))
 
 bench-tools: venv  ## Install the load generator h2load
 	$(PLATFORM) bench-tools

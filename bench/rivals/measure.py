@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -63,6 +64,86 @@ class Failure:
     printed: str = ""
 
 
+class NotStartedError(BenchError):
+    """A server did not come to answer; `printed` has the ends of what its programs printed."""
+
+    def __init__(self, why: object, printed: str) -> None:
+        super().__init__(str(why))
+        self.printed = printed
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that is up and has answered rightly."""
+
+    peer: Peer
+    variant: Variant
+    workload: Workload
+    running: Running
+    folder: Path
+
+    def aim(self, protocol: str) -> Aim:
+        """Verify one call by an ordinary client and return what is to be sent from now on.
+
+        Raises
+        ------
+        CallError, WrongAnswerError
+            There is no answer, or it is wrong.
+        """
+        endpoint = next(each for each in self.running.endpoints if each.wire.protocol == protocol)
+        request = endpoint.wire.request(self.workload)
+        return Aim(request, endpoint.address, verified(request, endpoint.address, self.workload))
+
+    def warm_up(self, aim: Aim, clients: int, seconds: float) -> None:
+        """Call it unmeasured."""
+        h2load.warm_up(aim, clients, seconds, self.folder)
+
+    def measure(self, aim: Aim, clients: int, seconds: float, number: int) -> Measurement:
+        """Measure a round, once what was sent before is done; a server that answers nobody gets more time, once."""
+        try:
+            load, cpu = self._loaded(aim, clients, seconds)
+        except NobodyAnsweredError:
+            load, cpu = self._loaded(aim, clients, PATIENCE * seconds)
+        memory = [processes.memory(program.popen.pid) for program in self.running.programs.values()]
+        return Measurement(
+            self.peer.name, self.variant.title, self.variant.workers, self.workload.name, aim.request.protocol, clients,
+            number, load, aim.request.messages, cpu,
+            sum(each.resident for each in memory), sum(each.proportional for each in memory),
+        )  # fmt: skip
+
+    def _loaded(self, aim: Aim, clients: int, seconds: float) -> tuple[Load, dict[str, float]]:
+        _rest(self.running)
+        before = _cpu(self.running)
+        load = h2load.send(aim, clients, seconds, self.folder)
+        # What h2load left unanswered at its end is work that the answered calls didn't need: it is not waited for here.
+        after = _cpu(self.running)
+        calls = load.requests + load.errors
+        per_call = {role: 1e6 * processes.cpu_between(before[role], after[role]) / calls for role in after}
+        _rest(self.running)
+        return load, per_call
+
+
+@contextmanager
+def started(
+    peer: Peer, variant: Variant, workload: Workload, protocols: Container[str], folder: Path
+) -> Iterator[Server]:
+    """Run a server for the length of a block, which begins once it answers the first of these protocols.
+
+    Raises
+    ------
+    NotStartedError
+        A program ended, or there was no right answer in time.
+    """
+    with peer.launch(variant, workload, folder) as running:
+        first = next(endpoint for endpoint in running.endpoints if endpoint.wire.protocol in protocols)
+        try:
+            wait_until_right(running, first.wire.request(workload), first.address, workload)
+        except BenchError as error:
+            printed = "\n".join(f"--- {role}\n{program.tail()}" for role, program in running.programs.items())
+            raise NotStartedError(error, printed) from error
+        yield Server(peer, variant, workload, running, folder)
+
+
 def measure(
     peer: Peer,
     variant: Variant,
@@ -78,33 +159,22 @@ def measure(
     def failure(protocol: str, why: object) -> Failure:
         return Failure(peer.name, variant.title, workload.name, protocol, str(why))
 
-    with peer.launch(variant, workload, folder) as running:
-        spoken = [endpoint for endpoint in running.endpoints if endpoint.wire.protocol in wanted]
-        calls = [(endpoint, endpoint.wire.request(workload)) for endpoint in spoken]
-        try:
-            wait_until_right(running, calls[0][1], calls[0][0].address, workload)
-        except BenchError as error:
-            printed = "\n".join(f"--- {role}\n{program.tail()}" for role, program in running.programs.items())
-            yield replace(failure("", error), printed=printed)
-            return
-        for endpoint, request in calls:
-            try:
-                aim = Aim(request, endpoint.address, verified(request, endpoint.address, workload))
-            except (CallError, WrongAnswerError) as error:
-                yield failure(request.protocol, error)
-                continue
-            for clients in wanted[request.protocol]:
+    try:
+        with started(peer, variant, workload, wanted, folder) as server:
+            for protocol in [each.wire.protocol for each in server.running.endpoints if each.wire.protocol in wanted]:
                 try:
-                    load, cpu = _loaded(running, aim, clients, timing, folder)
-                except BenchError as error:
-                    yield failure(request.protocol, f"{clients} clients: {error}")
+                    aim = server.aim(protocol)
+                except (CallError, WrongAnswerError) as error:
+                    yield failure(protocol, error)
                     continue
-                memory = [processes.memory(program.popen.pid) for program in running.programs.values()]
-                yield Measurement(
-                    peer.name, variant.title, variant.workers, workload.name, request.protocol, clients, number,
-                    load, request.messages, cpu,
-                    sum(each.resident for each in memory), sum(each.proportional for each in memory),
-                )  # fmt: skip
+                for clients in wanted[protocol]:
+                    try:
+                        server.warm_up(aim, clients, timing.warm_up)
+                        yield server.measure(aim, clients, timing.seconds, number)
+                    except BenchError as error:
+                        yield failure(protocol, f"{clients} clients: {error}")
+    except NotStartedError as error:
+        yield replace(failure("", error), printed=error.printed)
 
 
 def wait_until_right(running: Running, request: Request, address: str, workload: Workload) -> None:
@@ -128,27 +198,6 @@ def wait_until_right(running: Running, request: Request, address: str, workload:
             why = f"{', '.join(ended)} ended" if ended else f"no right answer within {START_SECONDS} s"
             raise BenchError(f"{why}; last: {last}")
         time.sleep(0.2)
-
-
-def _loaded(running: Running, aim: Aim, clients: int, timing: Timing, folder: Path) -> tuple[Load, dict[str, float]]:
-    """Warm up, then measure, once what was sent before is done; a server that answers nobody gets more time, once."""
-    h2load.warm_up(aim, clients, timing.warm_up, folder)
-    try:
-        return _measured(running, aim, clients, timing.seconds, folder)
-    except NobodyAnsweredError:
-        return _measured(running, aim, clients, PATIENCE * timing.seconds, folder)
-
-
-def _measured(running: Running, aim: Aim, clients: int, seconds: float, folder: Path) -> tuple[Load, dict[str, float]]:
-    _rest(running)
-    before = _cpu(running)
-    load = h2load.send(aim, clients, seconds, folder)
-    # What h2load left unanswered at its end is work that the answered calls didn't need: it is not waited for here.
-    after = _cpu(running)
-    calls = load.requests + load.errors
-    per_call = {role: 1e6 * processes.cpu_between(before[role], after[role]) / calls for role in after}
-    _rest(running)
-    return load, per_call
 
 
 def _cpu(running: Running) -> dict[str, dict[int, float]]:

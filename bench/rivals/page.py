@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 import sys
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -27,7 +29,7 @@ def write(results: Results, raw: Path) -> None:
     """Write the page and its plots."""
     found = best(cells(results.measurements))
     pictures = plots.write(results, found, PAGE.parent / "benchmarks")
-    PAGE.write_text("\n".join(_lines(results, raw, pictures)) + "\n")
+    PAGE.write_text("\n".join(lines(results, raw, pictures)) + "\n")
 
 
 def table(results: Results) -> str:
@@ -42,13 +44,16 @@ def table(results: Results) -> str:
     )
 
 
-def _lines(results: Results, raw: Path, pictures: Sequence[Path]) -> Iterator[str]:
+def lines(results: Results, raw: Path, pictures: Sequence[Path]) -> Iterator[str]:
+    """Give the lines of the page of a run whose raw numbers are kept in a file."""
     machine = results.machine
     kind = f"rounds: {results.rounds}"
     if results.quick:
         kind = f"quick run: what the targets ask for, {kind}"
     elif results.rounds > 1:
         kind += ", after the first of what the targets ask for"
+    if results.pairs:
+        kind += "; then the two servers of each target in turn"
     yield "# Benchmarks"
     yield ""
     yield "Written by `make bench-rivals`; don't edit. How it measures and how to read it: [bench](../bench/README.md)."
@@ -65,7 +70,9 @@ def _lines(results: Results, raw: Path, pictures: Sequence[Path]) -> Iterator[st
     yield ""
     yield "## Targets"
     yield ""
-    yield "Identity, FP32[1,16], 32 clients where nothing else is said; ratios within the run."
+    yield "Identity, FP32[1,16], 32 clients where nothing else is said."
+    if results.pairs:
+        yield "Each ratio is the median of turns, in each of which both were called right after one another."
     yield ""
     yield from _verdict_lines(list(_judged(results)))
     yield ""
@@ -87,13 +94,27 @@ def _lines(results: Results, raw: Path, pictures: Sequence[Path]) -> Iterator[st
 
 def _noise(results: Results) -> str:
     if results.load_averages[0] <= QUIET_LOAD * results.machine["cpus"]:
-        return "The machine was quiet."
+        return f"Nothing else ran when it began.{_unsteadiness(results)}"
     return "**The machine was busy with other work: compare rows by CPU per call; the latencies are not to be quoted.**"
 
 
+def _unsteadiness(results: Results) -> str:
+    """Say how much the machine's speed changed: what the same call cost the same server in different rounds."""
+    costs: dict[tuple[object, ...], list[float]] = defaultdict(list)
+    for each in results.measurements:
+        cell = (each.peer, each.variant, each.workload, each.protocol, each.clients)
+        costs[cell].append(sum(each.cpu.values()))
+    ratios = [max(found) / min(found) for found in costs.values() if len(found) > 1]
+    if not ratios:
+        return ""
+    return (
+        f" From round to round a call cost the same server {statistics.median(ratios):.2f} times the CPU (median),"
+        f" at most {max(ratios):.2f} times: compare neighbours."
+    )
+
+
 def _judged(results: Results) -> Iterator[Verdict]:
-    found = cells(results.measurements)
-    return verdicts(best(found), found)
+    return verdicts(cells(results.measurements), results.pairs)
 
 
 def _verdict_lines(judged: Sequence[Verdict]) -> Iterator[str]:

@@ -7,13 +7,11 @@ from dataclasses import dataclass, replace
 
 from bench.rivals.measure import Timing
 from bench.rivals.peers.base import Peer, Variant
+from bench.rivals.targets import CLIENTS, STREAM_CLIENTS, TARGETS
 from bench.rivals.wire import BINARY, GRPC, REST, STREAM
 from bench.rivals.workloads import LARGE, WORKLOADS
 
 ALL_CLIENTS = (1, 8, 32, 128)
-#: Clients of the runs that only a target asks for: 64 KiB tensors and streams.
-TARGET_CLIENTS = (32,)
-STREAM_CLIENTS = (8,)
 TIMING = Timing(0.4, 1.5)
 #: What a start takes on average, and each measurement beside its own time.
 START_SECONDS, REST_SECONDS = 5.0, 0.6
@@ -24,7 +22,7 @@ Wanted = Mapping[str, Mapping[str, tuple[int, ...]]]
 
 
 @dataclass(frozen=True)
-class Turn:
+class Start:
     """One start of a server, and the numbers of clients that call it, by protocol."""
 
     round: int
@@ -36,7 +34,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run: its workloads with the clients of each protocol, and its rounds, in which every server has its turn."""
+    """A run: its workloads with the clients of each protocol, and its rounds, in which every server has its start."""
 
     quick: bool
     rounds: int
@@ -44,10 +42,12 @@ class Plan:
     workloads: Wanted
     #: What every round after the first measures: what targets are judged by, which one slow minute must not decide.
     again: Wanted
+    #: How often the two servers of each target are called in start.
+    turns: int
     #: How long each server is called at a constant rate; 0: not at all.
     paced_seconds: float = 0
 
-    def turns(self, peers: Sequence[Peer]) -> Iterator[Turn]:
+    def starts(self, peers: Sequence[Peer]) -> Iterator[Start]:
         """Give what is started, one after the other: A B A B, so that a slow minute meets them all."""
         for number in range(1, self.rounds + 1):
             for workload, wanted in (self.workloads if number == 1 else self.again).items():
@@ -55,7 +55,7 @@ class Plan:
                     for variant in peer.variants:
                         speaks = set(peer.protocols) & set(wanted)
                         if speaks and (not self.quick or variant in quick_variants(peer)):
-                            yield Turn(number, workload, peer, variant, wanted)
+                            yield Start(number, workload, peer, variant, wanted)
 
     def only(self, names: Sequence[str]) -> Plan:
         """Return the same with these workloads alone."""
@@ -66,9 +66,13 @@ class Plan:
         """Return about how long the run takes."""
         each = self.timing.warm_up + self.timing.seconds + REST_SECONDS
         total = 0.0
-        for turn in self.turns(peers):
-            cells = sum(len(turn.wanted.get(protocol, ())) for protocol in turn.peer.protocols)
+        for start in self.starts(peers):
+            cells = sum(len(start.wanted.get(protocol, ())) for protocol in start.peer.protocols)
             total += START_SECONDS + each * cells
+        there = {peer.name for peer in peers}
+        sides = 2 * sum(target.servers <= there for target in TARGETS)
+        in_turn = self.turns * (self.timing.seconds + REST_SECONDS)
+        total += sides * (START_SECONDS + self.timing.warm_up + in_turn)
         paced = sum(START_SECONDS + 2 * self.paced_seconds for peer in peers if REST in peer.protocols)
         return total + (paced if self.paced_seconds else 0)
 
@@ -81,21 +85,29 @@ def quick_variants(peer: Peer) -> list[Variant]:
     return list(chosen.values())
 
 
+def judged() -> list[str]:
+    """Return the names of the servers that the targets need."""
+    return sorted(set().union(*(target.servers for target in TARGETS)))
+
+
 def targeted() -> Wanted:
     """Return what the targets ask for."""
-    clients: dict[str, tuple[int, ...]] = dict.fromkeys((REST, BINARY, GRPC), (1, 32))
-    return {"identity": clients | {STREAM: STREAM_CLIENTS}, LARGE: {GRPC: TARGET_CLIENTS}}
+    wanted: dict[str, dict[str, tuple[int, ...]]] = {}
+    for target in TARGETS:
+        protocols = wanted.setdefault(target.workload, {})
+        protocols[target.protocol] = tuple(sorted({*protocols.get(target.protocol, ()), target.clients}))
+    return wanted
 
 
 def quick() -> Plan:
-    """Return a run of some minutes that judges every target: one round of what they ask for."""
-    return Plan(True, 1, TIMING, targeted(), targeted())
+    """Return a run of some minutes that judges every target: one round of what they ask for, and two turns."""
+    return Plan(True, 1, TIMING, targeted(), targeted(), turns=2)
 
 
 def full() -> Plan:
-    """Return the run whose table is published: everything once, and a second round of what the targets ask for."""
+    """Return the run whose table is published: everything once, what the targets ask for once more, and eight turns."""
     clients = dict.fromkeys((REST, BINARY, GRPC), ALL_CLIENTS)
     workloads: dict[str, Mapping[str, tuple[int, ...]]] = dict.fromkeys(WORKLOADS, clients)
-    workloads["identity"] = clients | {STREAM: STREAM_CLIENTS}
-    workloads[LARGE] = {GRPC: TARGET_CLIENTS}
-    return Plan(False, 2, TIMING, workloads, targeted(), paced_seconds=5)
+    workloads["identity"] = clients | {STREAM: (STREAM_CLIENTS,)}
+    workloads[LARGE] = {GRPC: (CLIENTS,)}
+    return Plan(False, 2, TIMING, workloads, targeted(), turns=8, paced_seconds=5)

@@ -15,6 +15,7 @@ from bench.command import run
 from bench.rivals.h2load import Load
 from bench.rivals.measure import Failure, Measurement
 from bench.rivals.paced import Paced
+from bench.rivals.targets import Pair
 from bench.rivals.workloads import ROOT
 
 FOLDER = ROOT / "bench" / "results"
@@ -35,6 +36,7 @@ class Results:
     peers: Sequence[Mapping[str, Any]]
     workloads: Mapping[str, str]
     measurements: Sequence[Measurement]
+    pairs: Sequence[Pair]
     paced: Sequence[Paced]
     failures: Sequence[Failure]
 
@@ -51,12 +53,19 @@ class Results:
         """Read a file."""
         content = json.loads(path.read_text())
         del content["benchmark"]
-        content["measurements"] = [
-            Measurement(**{**each, "load": Load(**each["load"])}) for each in content["measurements"]
+        content["measurements"] = [_measurement(each) for each in content["measurements"]]
+        # Results from before there were pairs have none.
+        content["pairs"] = [
+            Pair(each["target"], _measurement(each["ours"]), _measurement(each["rival"]))
+            for each in content.get("pairs", [])
         ]
         content["paced"] = [Paced(**each) for each in content["paced"]]
         content["failures"] = [Failure(**each) for each in content["failures"]]
         return cls(**content)
+
+
+def _measurement(content: Mapping[str, Any]) -> Measurement:
+    return Measurement(**{**content, "load": Load(**content["load"])})
 
 
 def now() -> str:

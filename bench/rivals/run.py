@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,12 @@ from bench.processes import load_average
 from bench.rivals import h2load, page, plan
 from bench.rivals.measure import Failure, Measurement, measure
 from bench.rivals.paced import Paced, Pacer, rates
+from bench.rivals.pairs import Pairing
 from bench.rivals.peers import foreign, polyglot
 from bench.rivals.peers.base import Peer
 from bench.rivals.results import Results, commit, machine, now
 from bench.rivals.statistics import Key, best, cells
-from bench.rivals.targets import CLIENTS as TARGET_CLIENTS
+from bench.rivals.targets import CLIENTS, Pair
 from bench.rivals.wire import REST
 from bench.rivals.workloads import LARGE, ROOT, WORKLOADS, Workload, identity
 
@@ -36,6 +37,9 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--rounds", type=int, help="how often what the targets ask for is measured (default: 2, or 1 if quick)"
     )
+    parser.add_argument(
+        "--turns", type=int, help="how often the two servers of each target are called in turn (default: 8, or 2)"
+    )
     parser.add_argument("--workloads", nargs="+", choices=[*WORKLOADS, LARGE], help="default: all")
     parser.add_argument("--peers", nargs="+", metavar="NAME", help="only these servers; the page is left as it is")
     return parser.parse_args(words)
@@ -46,6 +50,8 @@ def planned(options: argparse.Namespace) -> plan.Plan:
     chosen = plan.quick() if options.quick else plan.full()
     if options.rounds:
         chosen = replace(chosen, rounds=options.rounds)
+    if options.turns:
+        chosen = replace(chosen, turns=options.turns)
     if options.workloads:
         unknown = set(options.workloads) - set(chosen.workloads)
         if unknown:
@@ -54,7 +60,7 @@ def planned(options: argparse.Namespace) -> plan.Plan:
     return chosen
 
 
-def chosen_peers(all_peers: Sequence[Peer], names: Sequence[str] | None) -> list[Peer]:
+def chosen_peers(all_peers: Sequence[Peer], names: Collection[str] | None) -> list[Peer]:
     """Return the servers by name; all without any.
 
     Raises
@@ -80,15 +86,15 @@ def execute(chosen: plan.Plan, peers: Sequence[Peer]) -> Results:
     measurements: list[Measurement] = []
     failures: list[Failure] = []
     begun, before, measured = now(), load_average(), commit()
-    for turn in chosen.turns(peers):
+    for start in chosen.starts(peers):
         with tempfile.TemporaryDirectory(prefix="rivals-") as scratch:
             for found in measure(
-                turn.peer,
-                turn.variant,
-                workloads[turn.workload],
-                wanted=turn.wanted,
+                start.peer,
+                start.variant,
+                workloads[start.workload],
+                wanted=start.wanted,
                 timing=chosen.timing,
-                number=turn.round,
+                number=start.round,
                 folder=Path(scratch),
             ):
                 if isinstance(found, Measurement):
@@ -96,6 +102,12 @@ def execute(chosen: plan.Plan, peers: Sequence[Peer]) -> Results:
                 else:
                     failures.append(found)
                 print(_progress(found), flush=True)
+    pairing = Pairing({peer.name: peer for peer in peers}, workloads, chosen.timing, chosen.turns)
+    paired = []
+    for pair in pairing.measure(cells(measurements)):
+        paired.append(pair)
+        print(_progress(pair), flush=True)
+    failures += [each for each in paired if isinstance(each, Failure)]
     paced = list(_at_constant_rate(chosen, peers, measurements)) if chosen.paced_seconds else []
     failures += [each for each in paced if isinstance(each, Failure)]
     return Results(
@@ -109,6 +121,7 @@ def execute(chosen: plan.Plan, peers: Sequence[Peer]) -> Results:
         [described(peer) for peer in peers],
         {name: each.title for name, each in workloads.items()},
         measurements,
+        [each for each in paired if isinstance(each, Pair)],
         [each for each in paced if isinstance(each, Paced)],
         [replace(each, why=each.why.splitlines()[0], printed="") for each in failures],
     )
@@ -125,9 +138,7 @@ def _at_constant_rate(
 ) -> Iterator[Paced | Failure]:
     """Call every server of the identity over REST in its best configuration."""
     cells_of = best(cells(measurements))
-    strongest = {
-        peer.name: cell for peer in peers if (cell := cells_of.get(Key(peer.name, "identity", REST, TARGET_CLIENTS)))
-    }
+    strongest = {peer.name: cell for peer in peers if (cell := cells_of.get(Key(peer.name, "identity", REST, CLIENTS)))}
     if not strongest:
         return
     at = rates(list(strongest.values()))
@@ -144,7 +155,9 @@ def _at_constant_rate(
                             yield found
 
 
-def _progress(found: Measurement | Paced | Failure) -> str:
+def _progress(found: Measurement | Pair | Paced | Failure) -> str:
+    if isinstance(found, Pair):
+        return f"{found.target}:\n  {_progress(found.ours)}\n  {_progress(found.rival)}"
     if isinstance(found, Paced):
         return (
             f"{found.peer}, {found.variant}, {found.answered:.0f} of {found.rate:.0f}/s, p50 {found.p50:.2f} ms,"
@@ -167,7 +180,8 @@ def main() -> int:
     refuse_strays()
     print(h2load.check())
     with tempfile.TemporaryDirectory(prefix="rivals-") as scratch:
-        peers = chosen_peers([*polyglot.peers(Path(scratch), commit()), *foreign.PEERS], options.peers)
+        everybody: list[Peer] = [*polyglot.peers(Path(scratch), commit()), *foreign.PEERS]
+        peers = chosen_peers(everybody, options.peers or (plan.judged() if chosen.quick else None))
         versions = {peer.name: peer.version for peer in peers}  # which installs what is missing
         print(", ".join(f"{name} {version}" for name, version in versions.items()))
         estimate = chosen.seconds(peers)

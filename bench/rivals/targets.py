@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import statistics
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from bench.rivals.plan import STREAM_CLIENTS
-from bench.rivals.statistics import Cell, Key
+from bench.rivals.measure import Measurement
+from bench.rivals.statistics import Cell, Key, cells
 from bench.rivals.wire import GRPC, REST, STREAM
 from bench.rivals.workloads import LARGE
 
 #: The servers for models in Python that it has to beat.
 FIVE = ("mlserver", "kserve", "litserve", "bentoml", "ray")
 OURS = "polyglot"
-CLIENTS = 32
-
-Best = Mapping[Key, Cell]
+CLIENTS, STREAM_CLIENTS = 32, 8
 
 
 class NotMeasuredError(Exception):
@@ -23,16 +22,12 @@ class NotMeasuredError(Exception):
 
 
 @dataclass(frozen=True)
-class Ratio:
-    """What a run shows: a ratio, and which cells make it."""
+class Pair:
+    """Ours and the rival of a target, measured right after one another while both were up."""
 
-    value: float
-    ours: Cell
-    rival: Cell
-
-
-#: All cells, and each server's best ones, to a ratio.
-Measure = Callable[[Best, list[Cell]], Ratio]
+    target: str
+    ours: Measurement
+    rival: Measurement
 
 
 @dataclass(frozen=True)
@@ -49,22 +44,74 @@ HELD, MISSED, NOT_JUDGED, NO_TARGET = "held", "missed", "not judged", "no target
 
 
 @dataclass(frozen=True)
+class Figure:
+    """What of two cells is compared, and by what a server's configuration is chosen: more is better."""
+
+    of: Callable[[Cell], float]
+    strength: Callable[[Cell], float]
+
+
+RATE = Figure(lambda cell: cell.per_second, lambda cell: cell.per_second)
+P50 = Figure(lambda cell: cell.p50, lambda cell: -cell.p50)
+P99 = Figure(lambda cell: cell.p99, lambda cell: cell.per_second)
+CALLS_PER_CPU_SECOND = Figure(lambda cell: 1e6 / cell.cpu_total, lambda cell: -cell.cpu_total)
+
+
+@dataclass(frozen=True)
 class Target:
-    """A ratio with its bound, of which one side is given; with neither it is told for comparison."""
+    """A ratio of ours to the strongest rival's, and its bound on one side; with neither it is told for comparison."""
 
     text: str
-    ratio: Measure
+    figure: Figure
+    rivals: tuple[str, ...]
     at_least: float | None = None
     at_most: float | None = None
+    ours: str = OURS
+    protocol: str = REST
+    clients: int = CLIENTS
+    workload: str = "identity"
+    #: The rival counts with one worker, whichever number is its best.
+    one_worker: bool = False
 
-    def judge(self, best: Best, cells: list[Cell]) -> Verdict:
-        """Judge a run."""
+    @property
+    def servers(self) -> set[str]:
+        """Return the names of all that it needs."""
+        return {self.ours, *self.rivals}
+
+    def sides(self, found: Sequence[Cell]) -> tuple[Cell, Cell]:
+        """Return our cell and that of the strongest rival, each server at its best configuration.
+
+        Raises
+        ------
+        NotMeasuredError
+            There is none of ours, or of a rival.
+        """
+        ours = self._best(found, self.ours, one_worker=False)
+        rivals = [self._best(found, rival, one_worker=self.one_worker) for rival in self.rivals]
+        if self.at_most is not None:
+            return ours, min(rivals, key=self.figure.of)
+        return ours, max(rivals, key=self.figure.of)
+
+    def judge(self, found: Sequence[Cell], pairs: Sequence[Pair]) -> Verdict:
+        """Judge a run: by the median of the pairs, or by the cells where there are no pairs."""
+        measured = [_both(pair) for pair in pairs if pair.target == self.text]
         try:
-            ratio = self.ratio(best, cells)
+            sides = measured or [self.sides(found)]
         except NotMeasuredError as missing:
             return Verdict(self.text, self._bound, f"not measured: {missing}", NOT_JUDGED)
-        found = f"{ratio.value:.2f}: {_named(ratio.ours)} against {_named(ratio.rival)}"
-        return Verdict(self.text, self._bound, found, self._word(ratio.value))
+        ratios = [self.figure.of(ours) / self.figure.of(rival) for ours, rival in sides]
+        spread = f" ({min(ratios):.2f} to {max(ratios):.2f} in {len(ratios)} turns)" if measured else ""
+        (ours, rival), value = sides[0], statistics.median(ratios)
+        words = f"{value:.2f}{spread}: {_named(ours)} against {_named(rival)}"
+        return Verdict(self.text, self._bound, words, self._word(value))
+
+    def _best(self, found: Sequence[Cell], peer: str, *, one_worker: bool) -> Cell:
+        key = Key(peer, self.workload, self.protocol, self.clients)
+        mine = [cell for cell in found if cell.key == key and (cell.workers == 1 or not one_worker)]
+        if not mine:
+            with_workers = " with 1 worker" if one_worker else ""
+            raise NotMeasuredError(f"{peer}{with_workers}, {self.workload}, {self.protocol}, {self.clients} clients")
+        return max(mine, key=self.figure.strength)
 
     @property
     def _bound(self) -> str:
@@ -80,75 +127,15 @@ class Target:
         return NO_TARGET
 
 
-def verdicts(best: Best, cells: list[Cell]) -> Iterator[Verdict]:
+def verdicts(found: Sequence[Cell], pairs: Sequence[Pair]) -> Iterator[Verdict]:
     """Judge every target."""
     for target in TARGETS:
-        yield target.judge(best, cells)
+        yield target.judge(found, pairs)
 
 
-def _of(best: Best, peer: str, protocol: str = REST, clients: int = CLIENTS, workload: str = "identity") -> Cell:
-    cell = best.get(Key(peer, workload, protocol, clients))
-    if cell is None:
-        raise NotMeasuredError(f"{peer}, {workload}, {protocol}, {clients} clients")
-    return cell
-
-
-def _throughput(*rivals: str) -> Measure:
-    def ratio(best: Best, _cells: list[Cell]) -> Ratio:
-        ours, rival = _of(best, OURS), max((_of(best, rival) for rival in rivals), key=_rate)
-        return Ratio(ours.per_second / rival.per_second, ours, rival)
-
-    return ratio
-
-
-def _tail(best: Best, _cells: list[Cell]) -> Ratio:
-    ours, rival = _of(best, OURS), min((_of(best, rival) for rival in FIVE), key=lambda cell: cell.p99)
-    return Ratio(ours.p99 / rival.p99, ours, rival)
-
-
-def _median_of_one(best: Best, _cells: list[Cell]) -> Ratio:
-    ours = _of(best, OURS, clients=1)
-    rival = min((_of(best, rival, clients=1) for rival in FIVE), key=lambda cell: cell.p50)
-    return Ratio(ours.p50 / rival.p50, ours, rival)
-
-
-def _one_worker(best: Best, cells: list[Cell]) -> Ratio:
-    """Compare with one worker, whichever number is that server's best."""
-    ours, rival = _of(best, OURS), max(_with_one_worker(cells, "fastapi", REST, CLIENTS), key=_rate)
-    return Ratio(ours.per_second / rival.per_second, ours, rival)
-
-
-def _per_core(_best: Best, cells: list[Cell]) -> Ratio:
-    """Compare calls per second of CPU, which are the inverse of CPU per call."""
-    ours, rival = (
-        min(_with_one_worker(cells, peer, GRPC, CLIENTS), key=lambda cell: cell.cpu_total)
-        for peer in ("server", "grpc-aio")
-    )
-    return Ratio(rival.cpu_total / ours.cpu_total, ours, rival)
-
-
-def _large(best: Best, _cells: list[Cell]) -> Ratio:
-    ours, rival = (_of(best, peer, GRPC, workload=LARGE) for peer in ("server", "kserve"))
-    return Ratio(ours.per_second / rival.per_second, ours, rival)
-
-
-def _stream(_best: Best, cells: list[Cell]) -> Ratio:
-    ours, rival = (
-        max(_with_one_worker(cells, peer, STREAM, STREAM_CLIENTS[0]), key=_rate) for peer in ("server", "grpc-aio")
-    )
-    return Ratio(ours.per_second / rival.per_second, ours, rival)
-
-
-def _with_one_worker(cells: Iterable[Cell], peer: str, protocol: str, clients: int) -> list[Cell]:
-    key = Key(peer, "identity", protocol, clients)
-    found = [cell for cell in cells if cell.key == key and cell.workers == 1]
-    if not found:
-        raise NotMeasuredError(f"{peer} with 1 worker, identity, {protocol}, {clients} clients")
-    return found
-
-
-def _rate(cell: Cell) -> float:
-    return cell.per_second
+def _both(pair: Pair) -> tuple[Cell, Cell]:
+    (ours,), (rival,) = cells([pair.ours]), cells([pair.rival])
+    return ours, rival
 
 
 def _named(cell: Cell) -> str:
@@ -156,14 +143,25 @@ def _named(cell: Cell) -> str:
 
 
 TARGETS = (
-    Target("REST calls/s against the best of the five servers for Python models", _throughput(*FIVE), at_least=6),
-    Target("REST calls/s against Triton with a Python model (PyTriton)", _throughput("pytriton"), at_least=3),
-    Target("REST calls/s against Triton with a Python model, without PyTriton", _throughput("triton")),
-    Target("REST calls/s against one worker of FastAPI + orjson by hand", _one_worker, at_least=1.4),
-    Target("REST calls/s against ourselves unbatched", _throughput("unbatched"), at_least=3),
-    Target("REST p99 against the least of the five", _tail, at_most=0.5),
-    Target("REST p50 of one client against the least of the five", _median_of_one, at_most=1.15),
-    Target("gRPC straight to the server, calls per CPU second, against grpc.aio by hand", _per_core, at_least=0.9),
-    Target("gRPC straight to the server, 64 KiB tensors, calls/s against KServe's", _large, at_least=1),
-    Target("Messages/s of ModelStreamInfer against a bare grpc.aio stream", _stream, at_least=0.8),
-)
+    Target("REST calls/s against the best of the five servers for Python models", RATE, FIVE, at_least=6),
+    Target("REST calls/s against Triton with a Python model (PyTriton)", RATE, ("pytriton",), at_least=3),
+    Target("REST calls/s against Triton with a Python model, without PyTriton", RATE, ("triton",)),
+    Target(
+        "REST calls/s against one worker of FastAPI + orjson by hand", RATE, ("fastapi",), at_least=1.4, one_worker=True
+    ),
+    Target("REST calls/s against ourselves unbatched", RATE, ("unbatched",), at_least=3),
+    Target("REST p99 against the least of the five", P99, FIVE, at_most=0.5),
+    Target("REST p50 of one client against the least of the five", P50, FIVE, at_most=1.15, clients=1),
+    Target(
+        "gRPC straight to the server, calls per CPU second, against grpc.aio by hand",
+        CALLS_PER_CPU_SECOND, ("grpc-aio",), at_least=0.9, ours="server", protocol=GRPC, one_worker=True,
+    ),
+    Target(
+        "gRPC straight to the server, 64 KiB tensors, calls/s against KServe's",
+        RATE, ("kserve",), at_least=1, ours="server", protocol=GRPC, workload=LARGE,
+    ),
+    Target(
+        "Messages/s of ModelStreamInfer against a bare grpc.aio stream",
+        RATE, ("grpc-aio",), at_least=0.8, ours="server", protocol=STREAM, clients=STREAM_CLIENTS, one_worker=True,
+    ),
+)  # fmt: skip

@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,15 @@ from bench.rivals import h2load, page, plan, wire
 from bench.rivals.h2load import Aim, Load, NobodyAnsweredError
 from bench.rivals.measure import Failure, Measurement
 from bench.rivals.paced import Paced, rates
+from bench.rivals.pairs import Pairing
 from bench.rivals.peers import foreign, polyglot
 from bench.rivals.peers.base import ONE, TWO, Peer, Variant
 from bench.rivals.results import Results
 from bench.rivals.run import arguments, chosen_peers, planned
 from bench.rivals.statistics import Key, best, cells
-from bench.rivals.targets import FIVE, HELD, MISSED, NO_TARGET, NOT_JUDGED, verdicts
+from bench.rivals.targets import FIVE, HELD, MISSED, NO_TARGET, NOT_JUDGED, Pair, verdicts
 from bench.rivals.wire import GRPC, REST, STREAM
-from bench.rivals.workloads import LARGE, WrongAnswerError, identity
+from bench.rivals.workloads import LARGE, ROOT, WrongAnswerError, identity
 
 PRINTED = """\
 finished in 2.00s, 1.50 req/s, 1.1KB/s
@@ -64,8 +66,7 @@ def everybody() -> list[Measurement]:
 
 def judged(measurements: list[Measurement]) -> dict[str, str]:
     """Return the verdicts' words by the targets' texts."""
-    found = cells(measurements)
-    return {verdict.target: verdict.word for verdict in verdicts(best(found), found)}
+    return {verdict.target: verdict.word for verdict in verdicts(cells(measurements), [])}
 
 
 def results(measurements: list[Measurement], failures: list[Failure]) -> Results:
@@ -75,7 +76,7 @@ def results(measurements: list[Measurement], failures: list[Failure]) -> Results
     machine = {"cpus": 2, "cpu": "some", "memoryGiB": 4, "kernel": "6", "python": "3.11"}
     return Results(
         "2026-01-02T03:04:05", "abc", True, 1, 1.5, machine, [0.1, 2], peers, {"identity": "identity"},
-        measurements, [Paced("mlserver", "1 worker", 100, 60, 1, 2, 0)], failures,
+        measurements, [], [Paced("mlserver", "1 worker", 100, 60, 1, 2, 0)], failures,
     )  # fmt: skip
 
 
@@ -179,8 +180,7 @@ def test_all_targets_hold_in_a_run_that_holds_them() -> None:
 
 def test_triton_without_pytriton_is_compared_and_not_judged() -> None:
     assert [target for target, word in judged(everybody()).items() if word != HELD] == [WITHOUT_PYTRITON]
-    found = cells(everybody())
-    (line,) = [verdict for verdict in verdicts(best(found), found) if verdict.target == WITHOUT_PYTRITON]
+    (line,) = [verdict for verdict in verdicts(cells(everybody()), []) if verdict.target == WITHOUT_PYTRITON]
     assert (line.bound, line.word) == ("-", NO_TARGET)
     assert line.found == "0.68: polyglot (1 worker) against triton (1 worker)"
 
@@ -226,6 +226,81 @@ def test_cpu_per_call_decides_what_a_core_does() -> None:
     ]
 
 
+UNBATCHED = "REST calls/s against ourselves unbatched"
+
+
+def turns(*rates: tuple[float, float]) -> list[Pair]:
+    """Return turns of ours and ourselves unbatched."""
+    return [Pair(UNBATCHED, measured("polyglot", ours), measured("unbatched", rival)) for ours, rival in rates]
+
+
+def test_a_target_is_judged_by_the_median_of_its_turns_whatever_the_table_says() -> None:
+    found = turns((3000, 1000), (4000, 2000), (16000, 4000))
+    (verdict,) = [each for each in verdicts(cells(everybody()), found) if each.target == UNBATCHED]
+    assert verdict.found == "3.00 (2.00 to 4.00 in 3 turns): polyglot (1 worker) against unbatched (1 worker)"
+    assert verdict.word == HELD
+    (alone,) = [each for each in verdicts([], turns((2900, 1000))) if each.target == UNBATCHED]
+    assert alone.word == MISSED
+
+
+class Scripted:
+    """A started server that notes who is measured, and answers nobody when it is told so."""
+
+    def __init__(self, peer: Peer, order: list[str], failing: str) -> None:
+        self.peer, self._order, self._failing = peer, order, failing
+
+    def aim(self, protocol: str) -> str:
+        return protocol
+
+    def warm_up(self, *_: object) -> None:
+        pass
+
+    def measure(self, aim: str, clients: int, _seconds: float, number: int) -> Measurement:
+        if self.peer.name == self._failing:
+            raise NobodyAnsweredError("no call was answered")
+        self._order.append(self.peer.name)
+        return measured(self.peer.name, 100, number=number, protocol=aim, clients=clients)
+
+
+@pytest.mark.parametrize("failing", ["", "unbatched"])
+def test_the_servers_of_a_target_are_both_up_and_called_in_turn(monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+    order: list[str] = []
+    up: list[str] = []
+
+    @contextmanager
+    def started(peer: Peer, *_: object) -> Iterator[Scripted]:
+        up.append(peer.name)
+        try:
+            yield Scripted(peer, order, failing)
+        finally:
+            up.remove(peer.name)
+
+    monkeypatch.setattr("bench.rivals.pairs.started", started)
+    ours = {peer.name: peer for peer in polyglot.rows(Path("gateway"), "1")}
+    pairing = Pairing(ours, {"identity": identity(16)}, plan.TIMING, 3)
+    found = []
+    for each in pairing.measure(cells([measured("polyglot", 2), measured("unbatched", 1)])):
+        found.append(each)
+        assert sorted(up) == (["polyglot", "unbatched"] if isinstance(each, Pair) else [])
+    if failing:
+        (failure,) = found
+        assert isinstance(failure, Failure)
+        assert (failure.peer, failure.protocol) == ("polyglot and unbatched", f"{REST}, in turn")
+        assert failure.why == "no call was answered"
+    else:
+        assert order == ["polyglot", "unbatched", "unbatched", "polyglot", "polyglot", "unbatched"]
+        assert [(each.target, each.ours.round) for each in found if isinstance(each, Pair)] == [
+            (UNBATCHED, number) for number in (1, 2, 3)
+        ]
+
+
+def test_the_page_says_how_unsteady_the_machine_was() -> None:
+    rounds = [measured("kserve", 1, cpu=cpu, number=at) for at, cpu in enumerate((100, 180))]
+    run = replace(results([*rounds, measured("mlserver", 1)], []), rounds=2)
+    text = "\n".join(page.lines(run, ROOT / "bench/results/some.json", []))
+    assert "cost the same server 1.80 times the CPU (median), at most 1.80 times" in text
+
+
 @pytest.mark.parametrize("peer", [*FIVE, "polyglot", "pytriton", "fastapi", "unbatched"])
 def test_nothing_is_judged_against_a_server_that_was_not_measured(peer: str) -> None:
     without = judged([each for each in everybody() if each.peer != peer])
@@ -258,6 +333,7 @@ def test_a_server_that_falls_behind_a_constant_rate_is_told() -> None:
 def test_results_are_read_back_as_they_were_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.rivals.results.FOLDER", tmp_path)
     written = results([measured("mlserver", 1)], [Failure("kserve", "1 worker", "identity", REST, "no")])
+    written = replace(written, pairs=turns((3, 1)))
     path = written.write()
     assert path.name == "2026-01-02-abc-rivals-quick.json"
     assert Results.read(path) == written
@@ -275,51 +351,53 @@ def test_a_quick_run_takes_each_number_of_workers_once_with_batching_where_there
 
 def test_a_quick_run_of_all_servers_is_estimated_to_end_within_ten_minutes() -> None:
     ours = polyglot.rows(Path("gateway"), "1")
-    assert 300 < plan.quick().seconds([*ours, *foreign.PEERS]) < 600
+    assert 300 < plan.quick().seconds(chosen_peers([*ours, *foreign.PEERS], plan.judged())) < 600
 
 
 def test_a_quick_run_measures_all_that_the_targets_need() -> None:
-    peers: list[Peer] = [*polyglot.rows(Path("gateway"), "1"), *foreign.PEERS]
+    peers = chosen_peers([*polyglot.rows(Path("gateway"), "1"), *foreign.PEERS], plan.judged())
     chosen = plan.quick()
     found = []
-    for turn in chosen.turns(peers):
-        for protocol in set(turn.wanted) & set(turn.peer.protocols):
-            for clients in turn.wanted[protocol]:
-                cell: dict[str, Any] = {"workload": turn.workload, "protocol": protocol, "clients": clients}
+    for start in chosen.starts(peers):
+        for protocol in set(start.wanted) & set(start.peer.protocols):
+            for clients in start.wanted[protocol]:
+                cell: dict[str, Any] = {"workload": start.workload, "protocol": protocol, "clients": clients}
                 found.append(
-                    measured(turn.peer.name, 100, variant=turn.variant.title, workers=turn.variant.workers, **cell)
+                    measured(start.peer.name, 100, variant=start.variant.title, workers=start.variant.workers, **cell)
                 )
     assert NOT_JUDGED not in judged(found).values()
 
 
-def test_turns_interleave_the_servers() -> None:
+def test_starts_interleave_the_servers() -> None:
     two = chosen_peers(foreign.PEERS, ["kserve", "fastapi"])
-    turns = [
-        (turn.round, turn.peer.name, turn.variant) for turn in plan.full().turns(two) if turn.workload == "identity"
+    starts = [
+        (start.round, start.peer.name, start.variant)
+        for start in plan.full().starts(two)
+        if start.workload == "identity"
     ]
     once = [("kserve", ONE), ("kserve", TWO), ("fastapi", ONE), ("fastapi", TWO)]
-    assert turns == [(number, *each) for number in (1, 2) for each in once]
+    assert starts == [(number, *each) for number in (1, 2) for each in once]
 
 
 def test_rounds_after_the_first_repeat_what_targets_are_judged_by() -> None:
     kserve = chosen_peers(foreign.PEERS, ["kserve"])
-    rounds = {number: [turn for turn in plan.full().turns(kserve) if turn.round == number] for number in (1, 2)}
-    assert {turn.workload for turn in rounds[1]} == {"identity", "digits", "orientation", LARGE}
-    assert {turn.workload for turn in rounds[2]} == {"identity", LARGE}
-    assert {clients for turn in rounds[1] for clients in turn.wanted.get(REST, ())} == {1, 8, 32, 128}
-    assert {clients for turn in rounds[2] for clients in turn.wanted.get(REST, ())} == {1, 32}
+    rounds = {number: [start for start in plan.full().starts(kserve) if start.round == number] for number in (1, 2)}
+    assert {start.workload for start in rounds[1]} == {"identity", "digits", "orientation", LARGE}
+    assert {start.workload for start in rounds[2]} == {"identity", LARGE}
+    assert {clients for start in rounds[1] for clients in start.wanted.get(REST, ())} == {1, 8, 32, 128}
+    assert {clients for start in rounds[2] for clients in start.wanted.get(REST, ())} == {1, 32}
 
 
 def test_a_run_of_some_workloads_leaves_out_the_others() -> None:
     chosen = planned(arguments(["--workloads", "digits"]))
-    assert [(turn.round, turn.workload) for turn in chosen.turns(chosen_peers(foreign.PEERS, ["fastapi"]))] == [
+    assert [(start.round, start.workload) for start in chosen.starts(chosen_peers(foreign.PEERS, ["fastapi"]))] == [
         (1, "digits")
     ] * 2
 
 
 def test_a_server_that_speaks_none_of_a_workloads_protocols_is_not_started_for_it() -> None:
     fastapi = chosen_peers(foreign.PEERS, ["fastapi"])
-    assert LARGE not in {turn.workload for turn in plan.full().turns(fastapi)}
+    assert LARGE not in {start.workload for start in plan.full().starts(fastapi)}
 
 
 def test_unknown_servers_and_workloads_are_refused() -> None:
