@@ -14,7 +14,7 @@ import asyncio
 import functools
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Final, NoReturn
+from typing import Final
 
 from opentelemetry.context import Context as TraceContext
 
@@ -76,6 +76,7 @@ class StreamEdge:
     def __init__(self, method: StreamMethod, terms: Terms) -> None:
         self._method = method
         self._terms = terms
+        self._intake = _Intake()
 
     async def serve(self, _requests: object, context: Context) -> None:
         """Serve one stream until its caller has ended it and has every answer, or the process drains."""
@@ -84,7 +85,7 @@ class StreamEdge:
             if refusal:
                 await abort(context, refusal)
             try:
-                await _Stream(self._method, self._terms, context).serve()
+                await _Stream(self._method, self._terms, self._intake, context).serve()
             except* _EndsStreamError as ended:
                 await abort(context, _failure_in(ended))
 
@@ -102,10 +103,32 @@ def _failure_in(group: BaseExceptionGroup[_EndsStreamError]) -> InferenceError:
     return first.failure if isinstance(first, _EndsStreamError) else _failure_in(first)
 
 
+class _Intake:
+    """Requests of all streams that were read, and begin together in the event loop's next turn.
+
+    By then the next message of each stream is asked for. Meanwhile grpc-core reads on a thread of its own, which would
+    else be woken for each.
+    """
+
+    def __init__(self) -> None:
+        self._unbegun: list[tuple[_Request, bytes]] = []
+
+    def put(self, request: "_Request", data: bytes) -> None:
+        """Have a request begin by its message."""
+        if not self._unbegun:
+            asyncio.get_running_loop().call_soon(self._begin)
+        self._unbegun.append((request, data))
+
+    def _begin(self) -> None:
+        unbegun, self._unbegun = self._unbegun, []
+        for request, data in unbegun:
+            request.begin(data)
+
+
 class _Stream:
     """One open stream."""
 
-    def __init__(self, method: StreamMethod, terms: Terms, context: Context) -> None:
+    def __init__(self, method: StreamMethod, terms: Terms, intake: "_Intake", context: Context) -> None:
         metadata = text_metadata(context)
         self.method = method
         self.terms = terms
@@ -118,8 +141,7 @@ class _Stream:
         self._most = MOST_IN_FLIGHT
         self._requests: set[_Request] = set()
         self._fewer = asyncio.Event()
-        self._unbegun: list[tuple[_Request, bytes]] = []
-        self._came_in = asyncio.Event()
+        self._intake = intake
         self._unsampled: TraceContext | None = None
 
     async def serve(self) -> None:
@@ -127,15 +149,13 @@ class _Stream:
         try:
             async with asyncio.TaskGroup() as tasks:
                 writing = tasks.create_task(self.outbox.run())
-                beginning = tasks.create_task(self._begin(tasks))
-                reading = tasks.create_task(self._read())
+                reading = tasks.create_task(self._read(tasks))
                 draining = tasks.create_task(self.terms.lifecycle.draining())
                 await asyncio.wait((reading, draining), return_when=asyncio.FIRST_COMPLETED)
                 drained = not reading.done()
                 reading.cancel()
                 draining.cancel()
                 await self._left(0)
-                beginning.cancel()
                 writing.cancel()
         finally:
             for request in list(self._requests):
@@ -149,29 +169,7 @@ class _Stream:
         self._requests.discard(request)
         self._fewer.set()
 
-    async def _read(self) -> None:
-        while isinstance(data := await self._read_message(), bytes):  # and not grpc.aio.EOF
-            if len(self._requests) >= self._most:
-                await self._left(self._most - 1)
-            request = _Request(self)
-            self._requests.add(request)
-            self._unbegun.append((request, data))
-            self._came_in.set()
-
-    async def _begin(self, tasks: asyncio.TaskGroup) -> NoReturn:
-        """Begin requests once the next one is asked for, here and in other streams, until this is cancelled.
-
-        Meanwhile grpc-core reads on a thread of its own, which would else be woken for each.
-        """
-        while True:
-            await self._came_in.wait()
-            self._came_in.clear()
-            unbegun, self._unbegun = self._unbegun, []
-            for request, data in unbegun:
-                # Tasks of their own would cost more than a quick model.
-                request.begin(data, self._trace(data), tasks)
-
-    def _trace(self, data: bytes) -> TraceContext:
+    def trace(self, data: bytes) -> TraceContext:
         """The context with a request's span; shared by all that are not sampled."""
         tracing, known = self.terms.tracing, self._unsampled
         model = traced_model(pb.ModelInferRequest.FromString, data) if tracing.sampler.knows_models else ""
@@ -179,6 +177,14 @@ class _Stream:
         if context is not known and not span_in(context).is_recording():
             self._unsampled = context
         return context
+
+    async def _read(self, tasks: asyncio.TaskGroup) -> None:
+        while isinstance(data := await self._read_message(), bytes):  # and not grpc.aio.EOF
+            if len(self._requests) >= self._most:
+                await self._left(self._most - 1)
+            request = _Request(self, tasks)
+            self._requests.add(request)
+            self._intake.put(request, data)
 
     async def _left(self, most: int) -> None:
         """Wait until at most so many requests are left."""
@@ -197,14 +203,16 @@ class _Request:
         "_outbox",
         "_status",
         "_stream",
+        "_tasks",
         "_terms",
         "_text",
         "_turn",
         "_wrote",
     )
 
-    def __init__(self, stream: _Stream) -> None:
+    def __init__(self, stream: _Stream, tasks: asyncio.TaskGroup) -> None:
         self._stream = stream
+        self._tasks = tasks
         self._terms = stream.terms
         self._outbox = stream.outbox
         self._call = Call(stream.deadline, stream.request_id, stream.caller)
@@ -214,10 +222,12 @@ class _Request:
         self._wrote = False
         self._status, self._text = OK, ""
 
-    def begin(self, data: bytes, trace: TraceContext, tasks: asyncio.TaskGroup) -> None:
-        """Start the request; a failure of it is an answer."""
-        self._call.trace = trace
+    def begin(self, data: bytes) -> None:
+        """Start the request, unless its stream is gone by now; a failure of it is an answer."""
+        if self._status is not OK:
+            return
         try:
+            self._call.trace = self._stream.trace(data)
             self._parse(data)
             answers = self._stream.method(self._message, self._call, self._answered)
         except Exception as error:  # noqa: BLE001 - the edge: every fault becomes an answer and a log line
@@ -226,8 +236,7 @@ class _Request:
         if isinstance(answers, Work):
             self._answer = answers
         else:
-            with current(trace):  # which the task inherits
-                tasks.create_task(self._stream_answers(answers))
+            self._run(self._stream_answers(answers))
 
     def abandon(self) -> None:
         """End without an answer: nobody is there to read it."""
@@ -255,6 +264,13 @@ class _Request:
             self._fail(outcome)
         else:
             self.abandon()
+
+    def _run(self, answering: Coroutine[None, None, None]) -> None:
+        with current(self._call.trace):  # which the task inherits
+            try:
+                self._tasks.create_task(answering)
+            except RuntimeError:  # the stream is about to end, and then to abandon this
+                answering.close()
 
     async def _stream_answers(self, answers: Answers) -> None:
         try:

@@ -152,3 +152,18 @@ async def test_a_stream_that_is_broken_off_leaves_nothing_behind(
         steps = len(streams.module("count").steps)
         await asyncio.sleep(0.1)
         assert len(streams.module("count").steps) == steps
+
+
+async def test_requests_behind_a_failure_that_ends_their_stream_leave_nothing_behind(
+    streams: Streams, serve: Serve, count: ModelSettings, asked: Callable[..., pb.ModelInferRequest]
+) -> None:
+    requests = [asked(1000, id="0"), asked(1, model="absent"), *(asked(1000, id=str(place)) for place in range(1, 9))]
+    async with serve(count) as serving:
+        for _ in range(10):  # read and begun on either side of the end
+            with pytest.raises(grpc.aio.AioRpcError):  # of the stream, or of a write that came too late
+                await streams.exchange(serving, *requests, metadata=(("triton_grpc_error", "true"),))
+        await streams.until(lambda: streams.sample(serving, "streams") == 0, "the streams are closed")
+        assert serving.server.in_flight.count == 0
+        steps = len(streams.module("count").steps)
+        await asyncio.sleep(0.1)
+        assert len(streams.module("count").steps) == steps
