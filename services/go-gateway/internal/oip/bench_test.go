@@ -31,6 +31,17 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
+// BenchmarkDecodeRow decodes a row of 16 floats, as small requests have.
+func BenchmarkDecodeRow(b *testing.B) {
+	body := []byte(`{"inputs":[{"name":"x","datatype":"FP32","shape":[1,16],"data":[0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1.1,1.2,1.3,1.4,1.5,1.6,1.7]}]}`)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, err := DecodeInferRequest(body, nil, "m", ""); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func BenchmarkAppend(b *testing.B) {
 	body, elements := imageBody()
 	request, _, err := DecodeInferRequest(body, nil, "m", "")

@@ -79,16 +79,15 @@ func (d *requestDecoder) decode() error {
 }
 
 func (d *requestDecoder) inputs() error {
-	names := map[string]struct{}{}
+	var known names
 	return d.array(func(int) error {
 		input, raw, err := d.input()
 		if err != nil {
 			return err
 		}
-		if _, twice := names[input.Name]; twice {
+		if !known.add(input.Name) {
 			return &fieldError{path: "name", text: fmt.Sprintf("%q is used by an input before", input.Name)}
 		}
-		names[input.Name] = struct{}{}
 		d.request.Inputs = append(d.request.Inputs, input)
 		if !inSharedMemory(input.Parameters) {
 			d.request.RawInputContents = append(d.request.RawInputContents, raw)
@@ -101,11 +100,11 @@ func (d *requestDecoder) inputs() error {
 func (d *requestDecoder) input() (*pb.ModelInferRequest_InferInputTensor, []byte, error) {
 	input := &pb.ModelInferRequest_InferInputTensor{}
 	var (
-		data scanner
+		data *scanner
 		raw  []byte // nil: not read yet
 		way  travel
 	)
-	missing := newFields("name", "datatype", "shape", "data")
+	missing := newFields(fieldsOfInput)
 	err := d.object(func(key string) (err error) {
 		missing.remove(key)
 		switch key {
@@ -153,7 +152,7 @@ func (d *requestDecoder) input() (*pb.ModelInferRequest_InferInputTensor, []byte
 	if raw != nil {
 		return input, raw, nil
 	}
-	if raw, err = readTensor(&data, input.Datatype, input.Shape); err != nil {
+	if raw, err = readTensor(data, input.Datatype, input.Shape); err != nil {
 		var syntax *syntaxError
 		if errors.As(err, &syntax) {
 			return nil, nil, err
@@ -169,21 +168,23 @@ func (d *requestDecoder) tensorAhead(input *pb.ModelInferRequest_InferInputTenso
 	if !described {
 		return nil
 	}
-	ahead := scanner{text: d.text, at: d.at}
-	raw, err := readTensor(&ahead, input.Datatype, input.Shape)
+	before := d.scanner
+	d.depth = 0 // as in sub
+	raw, err := readTensor(&d.scanner, input.Datatype, input.Shape)
 	if err != nil {
+		d.scanner = before
 		return nil
 	}
-	d.at = ahead.at
+	d.depth = before.depth
 	return raw
 }
 
 // sub steps over the next value and returns a scanner for it, whose errors count bytes from the body's start.
-func (s *scanner) sub() (scanner, error) {
+func (s *scanner) sub() (*scanner, error) {
 	s.space()
 	start := s.at
 	err := s.skip()
-	return scanner{text: s.text[:s.at], at: start}, err
+	return &scanner{text: s.text[:s.at], at: start}, err
 }
 
 func (d *requestDecoder) shape() ([]int64, error) {
@@ -200,11 +201,11 @@ func (d *requestDecoder) shape() ([]int64, error) {
 }
 
 func (d *requestDecoder) outputs() error {
-	names := map[string]struct{}{}
+	var known names
 	return d.array(func(int) error {
 		output := &pb.ModelInferRequest_InferRequestedOutputTensor{}
 		var way travel
-		missing := newFields("name")
+		missing := newFields(fieldsOfOutput)
 		err := d.object(func(key string) (err error) {
 			missing.remove(key)
 			switch key {
@@ -223,10 +224,9 @@ func (d *requestDecoder) outputs() error {
 		if err != nil {
 			return err
 		}
-		if _, twice := names[output.Name]; twice {
+		if !known.add(output.Name) {
 			return &fieldError{path: "name", text: fmt.Sprintf("%q is used by an output before", output.Name)}
 		}
-		names[output.Name] = struct{}{}
 		if way.data != nil {
 			d.wanted.set(output.Name, *way.data)
 		}
@@ -235,28 +235,67 @@ func (d *requestDecoder) outputs() error {
 	})
 }
 
-// fields are the names that an object still lacks.
-type fields []string
+// names are those of the tensors so far. Most requests have one, which needs no map.
+type names struct {
+	first  string
+	any    bool
+	others map[string]struct{}
+}
 
-func newFields(names ...string) fields { return names }
+// add returns false where the name is there already.
+func (n *names) add(name string) bool {
+	if !n.any {
+		n.first, n.any = name, true
+		return true
+	}
+	if _, twice := n.others[name]; twice || name == n.first {
+		return false
+	}
+	if n.others == nil {
+		n.others = map[string]struct{}{}
+	}
+	n.others[name] = struct{}{}
+	return true
+}
+
+// What objects must have.
+var (
+	fieldsOfInput  = []string{"name", "datatype", "shape", "data"}
+	fieldsOfOutput = []string{"name"}
+	fieldsOfRegion = []string{"key", "byte_size"}
+)
+
+// fields are those that an object must have, at most 64, and a bit for each that it still lacks.
+type fields struct {
+	names   []string
+	lacking uint64
+}
+
+func newFields(names []string) fields { return fields{names, 1<<len(names) - 1} }
 
 func (f *fields) remove(name string) {
-	for index, lacking := range *f {
-		if lacking == name {
-			*f = append((*f)[:index], (*f)[index+1:]...)
-			return
-		}
+	if index := slices.Index(f.names, name); index >= 0 {
+		f.lacking &^= 1 << index
 	}
 }
 
-func (f *fields) has(name string) bool { return slices.Contains(*f, name) }
+func (f *fields) has(name string) bool {
+	index := slices.Index(f.names, name)
+	return index >= 0 && f.lacking>>index&1 == 1
+}
 
 func (f *fields) err() error {
-	switch len(*f) {
+	var missing []string
+	for index, name := range f.names {
+		if f.lacking>>index&1 == 1 {
+			missing = append(missing, name)
+		}
+	}
+	switch len(missing) {
 	case 0:
 		return nil
 	case 1:
-		return &fieldError{path: (*f)[0], text: "is missing"}
+		return &fieldError{path: missing[0], text: "is missing"}
 	}
-	return &fieldError{path: strings.Join(*f, ", "), text: "are missing"}
+	return &fieldError{path: strings.Join(missing, ", "), text: "are missing"}
 }

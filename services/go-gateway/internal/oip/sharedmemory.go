@@ -17,7 +17,7 @@ func inSharedMemory(parameters map[string]*pb.InferParameter) bool {
 // DecodeRegisterRequest translates the body of POST /v2/systemsharedmemory/region/{region}/register.
 func DecodeRegisterRequest(body []byte, region string) (*pb.SystemSharedMemoryRegisterRequest, error) {
 	request := &pb.SystemSharedMemoryRegisterRequest{Name: region}
-	missing := newFields("key", "byte_size")
+	missing := newFields(fieldsOfRegion)
 	err := decodeObject(body, func(s *scanner, key string) (err error) {
 		missing.remove(key)
 		switch key {

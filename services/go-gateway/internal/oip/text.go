@@ -50,23 +50,45 @@ func appendOptional(dst []byte, before, value string) []byte {
 
 // string reads a string; it must be valid Unicode.
 func (s *scanner) string() (string, error) {
-	text, err := s.appendString(nil)
+	quoted, err := s.quoted()
+	if err != nil {
+		return "", err
+	}
+	if bytes.IndexByte(quoted, '\\') < 0 {
+		return string(quoted), nil
+	}
+	text, err := s.unquote(nil, quoted)
 	return string(text), err
 }
 
 // appendString reads a string and appends its UTF-8 to dst.
 func (s *scanner) appendString(dst []byte) ([]byte, error) {
+	quoted, err := s.quoted()
+	if err != nil {
+		return dst, err
+	}
+	return s.unquote(dst, quoted)
+}
+
+// quoted steps over a string and returns what its quotes enclose.
+func (s *scanner) quoted() ([]byte, error) {
 	if s.next() != '"' {
-		return dst, s.mismatch("a string")
+		return nil, s.mismatch("a string")
 	}
 	start := s.at + 1
 	if err := s.skipString(); err != nil {
-		return dst, err
+		return nil, err
 	}
 	quoted := s.text[start : s.at-1]
 	if !utf8.Valid(quoted) {
-		return dst, &syntaxError{at: start, text: "the string is not valid UTF-8"}
+		return nil, &syntaxError{at: start, text: "the string is not valid UTF-8"}
 	}
+	return quoted, nil
+}
+
+// unquote appends the UTF-8 of the string that the scanner has just stepped over.
+func (s *scanner) unquote(dst, quoted []byte) ([]byte, error) {
+	start := s.at - 1 - len(quoted)
 	for {
 		escape := bytes.IndexByte(quoted, '\\')
 		if escape < 0 {

@@ -24,9 +24,15 @@ const (
 // leastCompressed is the size from which an answer is compressed: below it, compression costs more than it saves.
 const leastCompressed = 1 << 10
 
+// varies is the header Vary of an answer that could have another coding. It is shared: nobody may change it.
+var varies = []string{"Accept-Encoding"}
+
 // contentCoding is the coding of the request's body.
 func contentCoding(w http.ResponseWriter, r *http.Request) (string, error) {
 	coding := identityCoding
+	if r.Header["Content-Encoding"] == nil {
+		return coding, nil
+	}
 	all := strings.Join(r.Header.Values("Content-Encoding"), ", ")
 	for _, name := range strings.FieldsFunc(strings.ToLower(all), func(c rune) bool { return c == ',' || c == ' ' }) {
 		known := name == gzipCoding || name == deflateCoding || name == identityCoding
@@ -130,7 +136,7 @@ var encoders = map[string]*sync.Pool{
 
 // answerAccepted is answer in the coding that the caller accepts. Lengths in other headers count uncompressed bytes.
 func answerAccepted(w http.ResponseWriter, r *http.Request, contentType string, text []byte, tensors ...[]byte) error {
-	w.Header().Set("Vary", "Accept-Encoding")
+	w.Header()["Vary"] = varies
 	coding := acceptedCoding(r)
 	if size(text, tensors) < leastCompressed || coding == identityCoding {
 		return answer(w, contentType, text, tensors...)

@@ -102,8 +102,9 @@ func (w *answerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 // answer writes a text and the tensors behind it. It fails only where the caller is gone, and then the call counts as
 // cancelled.
 func answer(w http.ResponseWriter, contentType string, text []byte, tensors ...[]byte) error {
-	w.Header().Set("Content-Type", contentType)
-	w.Header().Set("Content-Length", strconv.Itoa(size(text, tensors)))
+	header := w.Header()
+	header["Content-Type"] = []string{contentType}
+	header["Content-Length"] = []string{strconv.Itoa(size(text, tensors))}
 	return sent(writeAll(w, text, tensors))
 }
 

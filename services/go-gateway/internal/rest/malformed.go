@@ -3,48 +3,12 @@ package rest
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
 
 	"github.com/polyglot-dev/polyglot-operator/services/go-gateway/internal/apierr"
 )
-
-// Listener has net/http answer in our form what it refuses by itself, before any handler: it writes a line of plain text to
-// the connection, and has no hook for another. HTTP/2, where such a refusal is a frame, is left as it is.
-// https://github.com/golang/go/blob/master/src/net/http/server.go, (*conn).serve
-type Listener struct{ net.Listener }
-
-// Accept waits for a connection.
-func (l Listener) Accept() (net.Conn, error) {
-	accepted, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return connection{accepted}, nil
-}
-
-type connection struct{ net.Conn }
-
-// CloseWrite lets net/http end its side first, so that a caller still reads the answer to what it went on sending.
-func (c connection) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return nil
-}
-
-func (c connection) Write(text []byte) (int, error) {
-	refusal := refusalIn(text)
-	if refusal == nil {
-		return c.Conn.Write(text)
-	}
-	if _, err := c.Conn.Write(refusal); err != nil {
-		return 0, err
-	}
-	return len(text), nil
-}
 
 const (
 	statusLine = "HTTP/1.1 "
@@ -56,7 +20,7 @@ const (
 
 // refusalIn is net/http's refusal in our form; nil where text is none.
 func refusalIn(text []byte) []byte {
-	if len(text) > longestRefusal || !bytes.HasPrefix(text, []byte(statusLine)) {
+	if len(text) > longestRefusal || !bytes.HasPrefix(text, []byte(statusLine)) || bytes.HasPrefix(text[len(statusLine):], []byte("2")) {
 		return nil
 	}
 	head, _, found := bytes.Cut(text, []byte(plainHeaders))

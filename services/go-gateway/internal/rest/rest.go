@@ -179,11 +179,9 @@ func (m methods) serve(w http.ResponseWriter, r *http.Request) error {
 
 // knownMethod bounds what a caller can put into span names and metric labels, as OpenTelemetry's conventions ask.
 func knownMethod(r *http.Request) string {
-	known := []string{
-		http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch,
-		http.MethodDelete, http.MethodConnect, http.MethodOptions, http.MethodTrace,
-	}
-	if slices.Contains(known, r.Method) {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch,
+		http.MethodDelete, http.MethodConnect, http.MethodOptions, http.MethodTrace:
 		return r.Method
 	}
 	return "_OTHER"

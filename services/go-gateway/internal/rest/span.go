@@ -20,10 +20,10 @@ const tracerName = "github.com/polyglot-dev/polyglot-operator/services/go-gatewa
 // mostly one call in a hundred is: otelhttp, which makes them for all, cost a tenth of a call's CPU time.
 // https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-server-span
 func withSpan(route string, next http.Handler) http.Handler {
-	tracer, kind := otel.Tracer(tracerName), trace.WithSpanKind(trace.SpanKindServer)
+	tracer, options := otel.Tracer(tracerName), []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindServer)}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx := otel.GetTextMapPropagator().Extract(r.Context(), propagation.HeaderCarrier(r.Header))
-		ctx, span := tracer.Start(ctx, knownMethod(r)+" "+route, kind)
+		ctx, span := tracer.Start(ctx, knownMethod(r)+" "+route, options...)
 		defer span.End()
 		if span.IsRecording() {
 			span.SetAttributes(asked(r, route)...)

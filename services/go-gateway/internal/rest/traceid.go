@@ -12,7 +12,7 @@ const traceIDHeader = "X-Trace-Id"
 func withTraceID(next handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		if id := apierr.TraceID(r.Context()); id != "" {
-			w.Header().Set(traceIDHeader, id)
+			w.Header()[traceIDHeader] = []string{id}
 		}
 		return next(w, r)
 	}

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -118,6 +119,22 @@ type Calls struct {
 	duration prometheus.ObserverVec
 	inFlight prometheus.Gauge
 	accepted prometheus.Counter
+
+	mu       sync.RWMutex
+	observed map[outcome]observed // because looking metrics up by their labels takes longer than changing them
+}
+
+// outcome is what the metrics of a call are labelled with.
+type outcome struct {
+	route, method string
+	status        int
+	code          string
+}
+
+// observed are the metrics of calls with one outcome.
+type observed struct {
+	requests prometheus.Counter
+	duration prometheus.Observer
 }
 
 // Calls returns the counters of a protocol, "rest" or "grpc".
@@ -128,16 +145,36 @@ func (m *Metrics) Calls(protocol string) *Calls {
 		duration: m.duration.MustCurryWith(label),
 		inFlight: m.inFlight.With(label),
 		accepted: m.accepted.With(label),
+		observed: map[outcome]observed{},
 	}
 }
 
 // Observe counts an answered call. The route must be a template, so that callers can't make labels; code is "" on success.
 func (c *Calls) Observe(route, method string, status int, code string, seconds float64) {
+	key := outcome{route, method, status, code}
+	c.mu.RLock()
+	metrics, known := c.observed[key]
+	c.mu.RUnlock()
+	if !known {
+		metrics = c.of(key)
+	}
+	metrics.requests.Inc()
+	metrics.duration.Observe(seconds)
+}
+
+func (c *Calls) of(key outcome) observed {
+	code := key.code
 	if code == "" {
 		code = "OK"
 	}
-	c.requests.WithLabelValues(route, method, strconv.Itoa(status), code).Inc()
-	c.duration.WithLabelValues(route, method).Observe(seconds)
+	metrics := observed{
+		requests: c.requests.WithLabelValues(key.route, key.method, strconv.Itoa(key.status), code),
+		duration: c.duration.WithLabelValues(key.route, key.method),
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.observed[key] = metrics
+	return metrics
 }
 
 // Connected counts a connection that a caller opened.
