@@ -128,7 +128,7 @@ func (b *Batcher) Do(ctx context.Context, request *pb.ModelInferRequest, alone f
 		defer cancel()
 	}
 	m := b.models[request.GetModelName()]
-	e, ok := newEntry(ctx, request, m.limits.MaxSize)
+	e, ok := m.newEntry(ctx, request)
 	if !ok {
 		return nil, nil, alone(ctx)
 	}

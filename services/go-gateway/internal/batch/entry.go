@@ -26,7 +26,7 @@ var mergeable = []string{timeoutParameter, "priority"}
 type entry struct {
 	ctx      context.Context
 	request  *pb.ModelInferRequest
-	key      string   // of its queue
+	key      []byte   // of its queue
 	raw      [][]byte // the inputs' data
 	typed    bool     // the caller sent typed contents and reads typed contents
 	rows     int
@@ -35,6 +35,7 @@ type entry struct {
 	arrived  time.Time
 
 	// Guarded by the model's lock.
+	queue *queue        // that it is or was in
 	place *list.Element // in the queue; nil: it has left
 	batch *batch        // that it is part of
 
@@ -63,14 +64,25 @@ func timeoutOf(request *pb.ModelInferRequest) (time.Duration, bool) {
 
 // newEntry returns false for a request that must go alone: joined with others it could mean something else, or is wrong in a
 // way that the inference server should name to its caller only.
-func newEntry(ctx context.Context, request *pb.ModelInferRequest, maxRows int) (*entry, bool) {
-	e := &entry{ctx: ctx, request: request, arrived: time.Now(), turn: make(chan turn, 1)}
-	if !plain(request) || !e.readInputs() || e.rows < 1 || e.rows > maxRows {
+func (m *model) newEntry(ctx context.Context, request *pb.ModelInferRequest) (*entry, bool) {
+	e, _ := m.spare.Get().(*entry)
+	if e == nil {
+		e = &entry{turn: make(chan turn, 1)}
+	}
+	e.ctx, e.request, e.arrived = ctx, request, time.Now()
+	if !plain(request) || !e.readInputs() || e.rows < 1 || e.rows > m.limits.MaxSize {
+		m.free(e)
 		return nil, false
 	}
 	e.deadline, _ = ctx.Deadline()
-	e.key = keyOf(request)
+	e.key = appendKey(e.key, request)
 	return e, true
+}
+
+// free keeps an entry for another request. Nobody else may have it any more: its turn was received, or it was never queued.
+func (m *model) free(e *entry) {
+	*e = entry{turn: e.turn, key: e.key[:0]}
+	m.spare.Put(e)
 }
 
 // plain says whether nothing in the request but its tensors and its id tells it from others.
@@ -120,7 +132,7 @@ func (e *entry) readInputs() bool {
 		} else if input.GetContents() != nil {
 			return false
 		}
-		if _, err := oip.CutRows(input.GetDatatype(), input.GetShape(), e.raw[index], []int{int(rows)}); err != nil {
+		if oip.CheckRaw(input.GetDatatype(), input.GetShape(), e.raw[index]) != nil || len(input.GetShape()) == 0 || input.GetShape()[0] != rows {
 			return false
 		}
 		e.bytes += len(e.raw[index])
@@ -129,9 +141,8 @@ func (e *entry) readInputs() bool {
 	return true
 }
 
-// keyOf is what requests must share to be joined, in an encoding that no two kinds share.
-func keyOf(request *pb.ModelInferRequest) string {
-	key := make([]byte, 0, 128)
+// appendKey appends what requests must share to be joined, in an encoding that no two kinds share.
+func appendKey(key []byte, request *pb.ModelInferRequest) []byte {
 	text := func(value string) {
 		key = append(binary.AppendUvarint(key, uint64(len(value))), value...)
 	}
@@ -148,5 +159,5 @@ func keyOf(request *pb.ModelInferRequest) string {
 	for _, output := range request.GetOutputs() {
 		text(output.GetName())
 	}
-	return string(key)
+	return key
 }

@@ -40,6 +40,7 @@ type model struct {
 	pods     Pods
 	logger   *slog.Logger
 	metrics  Metrics
+	spare    sync.Pool // of *entry
 
 	mu          sync.Mutex
 	queues      map[string]*queue
@@ -71,6 +72,7 @@ func (m *model) serve(e *entry, alone func(context.Context) error) (*pb.ModelInf
 	}
 	select {
 	case t := <-e.turn:
+		defer m.free(e)
 		return m.follow(e, t, alone)
 	case <-e.ctx.Done():
 		m.leave(e)
@@ -95,7 +97,7 @@ func (m *model) follow(e *entry, t turn, alone func(context.Context) error) (*pb
 
 func (m *model) sendAlone(e *entry, s *slot, alone func(context.Context) error) error {
 	succeeded := false
-	defer func() { m.release(s, e.key, 1, succeeded) }()
+	defer func() { m.release(s, e.queue, 1, succeeded) }()
 	err := alone(backend.Prefer(e.ctx, s.address))
 	succeeded = err == nil
 	return err
@@ -109,6 +111,7 @@ func (m *model) enqueue(e *entry) error {
 		return err
 	}
 	q.push(e)
+	e.queue = q
 	m.count(e.rows, e.bytes)
 	reason := SentIdle
 	if m.endLingers(q, e) {
@@ -118,8 +121,8 @@ func (m *model) enqueue(e *entry) error {
 	return nil
 }
 
-func (m *model) queueOf(key string) *queue {
-	if q, ok := m.queues[key]; ok {
+func (m *model) queueOf(key []byte) *queue {
+	if q, ok := m.queues[string(key)]; ok {
 		return q
 	}
 	if len(m.queues) >= mostKinds {
@@ -130,7 +133,7 @@ func (m *model) queueOf(key string) *queue {
 		}
 	}
 	q := new(queue)
-	m.queues[key] = q
+	m.queues[string(key)] = q
 	return q
 }
 
@@ -184,7 +187,7 @@ func (m *model) leave(e *entry) {
 	m.mu.Lock()
 	queued := e.place != nil
 	if queued {
-		m.queues[e.key].remove(e)
+		e.queue.remove(e)
 		m.count(-e.rows, -e.bytes)
 		m.metrics.Dropped(whyEnded(e.ctx))
 	}
@@ -197,7 +200,7 @@ func (m *model) leave(e *entry) {
 		return
 	}
 	if t := <-e.turn; t.slot != nil { // sent when it left the queue
-		m.release(t.slot, e.key, 1, false)
+		m.release(t.slot, e.queue, 1, false)
 	}
 }
 
@@ -261,14 +264,14 @@ func (m *model) send(q *queue, address, reason string) {
 	if cut != SentIdle {
 		reason = cut
 	}
-	s := &slot{address: address, started: now}
+	s, bytes := &slot{address: address, started: now}, 0
 	m.slots[address] = s
 	for _, e := range entries {
-		s.rows += e.rows
-		m.count(-e.rows, -e.bytes)
+		s.rows, bytes = s.rows+e.rows, bytes+e.bytes
 		e.waited = now.Sub(e.arrived)
 		m.metrics.Waited(e.waited.Seconds())
 	}
+	m.count(-s.rows, -bytes)
 	m.metrics.Sent(reason, s.rows)
 	if len(entries) == 1 {
 		entries[0].turn <- turn{alone: true, slot: s}
@@ -284,11 +287,10 @@ func (m *model) count(rows, bytes int) {
 }
 
 // release ends a slot's batch: the member lingers, or is free for the next.
-func (m *model) release(s *slot, key string, requests int, succeeded bool) {
+func (m *model) release(s *slot, q *queue, requests int, succeeded bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
-	q := m.queueOf(key)
 	if succeeded {
 		q.time.observe(s.rows, now.Sub(s.started), now)
 	}

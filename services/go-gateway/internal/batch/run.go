@@ -65,7 +65,7 @@ func (b *batch) run() {
 	var trailer metadata.MD
 	response, err := b.model.infer(backend.Prefer(ctx, b.slot.address), join(b.entries), grpc.Trailer(&trailer))
 	took := time.Since(b.slot.started)
-	b.model.release(b.slot, b.entries[0].key, len(b.entries), err == nil)
+	b.model.release(b.slot, b.entries[0].queue, len(b.entries), err == nil)
 	b.log(ctx, took, err)
 	if err != nil {
 		span.SetStatus(spanFailed, status.Convert(err).Message())

@@ -133,14 +133,14 @@ func (d *requestDecoder) cut(input *pb.ModelInferRequest_InferInputTensor, size 
 	}
 	raw := d.binary[:size:size]
 	d.binary = d.binary[size:]
-	if err := checkRaw(input.GetDatatype(), input.GetShape(), raw); err != nil {
+	if err := CheckRaw(input.GetDatatype(), input.GetShape(), raw); err != nil {
 		return nil, apierr.New(apierr.InvalidTensor, "input %q: %w", input.GetName(), err)
 	}
 	return raw, nil
 }
 
-// checkRaw checks that raw holds a tensor of that datatype and shape.
-func checkRaw(name string, shape []int64, raw []byte) error {
+// CheckRaw checks that raw holds a tensor of that datatype and shape.
+func CheckRaw(name string, shape []int64, raw []byte) error {
 	kind, ok := datatypes[name]
 	if !ok {
 		return unknownDatatype(name)

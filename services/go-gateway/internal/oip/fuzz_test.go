@@ -111,7 +111,7 @@ func FuzzBytes(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
-		err := checkRaw("BYTES", []int64{count}, raw)
+		err := CheckRaw("BYTES", []int64{count}, raw)
 		if want := whole && found == count; (err == nil) != want {
 			t.Fatalf("%x as %d elements: %v, and the other reader found %d (all: %t)", raw, count, err, found, whole)
 		}

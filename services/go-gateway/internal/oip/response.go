@@ -66,7 +66,7 @@ func rawOutput(response *pb.ModelInferResponse, index int) ([]byte, error) {
 
 // appendBinaryOutput appends an output whose data follows the JSON.
 func appendBinaryOutput(dst []byte, output *pb.ModelInferResponse_InferOutputTensor, raw []byte) ([]byte, error) {
-	if err := checkRaw(output.GetDatatype(), output.GetShape(), raw); err != nil {
+	if err := CheckRaw(output.GetDatatype(), output.GetShape(), raw); err != nil {
 		return dst, contradiction(output, err)
 	}
 	dst, err := appendBinaryParameters(appendDescription(dst, output), output.GetParameters(), len(raw))
@@ -94,7 +94,7 @@ func appendOutput(dst []byte, output *pb.ModelInferResponse_InferOutputTensor, r
 }
 
 func appendData(dst []byte, output *pb.ModelInferResponse_InferOutputTensor, raw []byte) ([]byte, error) {
-	if err := checkRaw(output.GetDatatype(), output.GetShape(), raw); err != nil {
+	if err := CheckRaw(output.GetDatatype(), output.GetShape(), raw); err != nil {
 		return dst, contradiction(output, err)
 	}
 	kind := datatypes[output.GetDatatype()]
