@@ -34,7 +34,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run: its workloads with the clients of each protocol, and its rounds, in which every server has its start."""
+    """A run: its workloads with the clients of each protocol, and its rounds, in which every server has its turn."""
 
     quick: bool
     rounds: int
@@ -42,7 +42,7 @@ class Plan:
     workloads: Wanted
     #: What every round after the first measures: what targets are judged by, which one slow minute must not decide.
     again: Wanted
-    #: How often the two servers of each target are called in start.
+    #: How often the two servers of each target are called in turn.
     turns: int
     #: How long each server is called at a constant rate; 0: not at all.
     paced_seconds: float = 0
