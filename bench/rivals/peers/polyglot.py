@@ -21,6 +21,7 @@ from bench.rivals.workloads import ROOT, Workload
 #: What a PolyglotService's `telemetry.tracing` becomes: one trace in a hundred, sent to a collector.
 TRACING = {
     "OTEL_TRACES_EXPORTER": "otlp",
+    "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
     "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
     "OTEL_TRACES_SAMPLER_ARG": "0.01",
 }
