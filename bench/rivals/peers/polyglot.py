@@ -25,8 +25,6 @@ TRACING = {
     "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
     "OTEL_TRACES_SAMPLER_ARG": "0.01",
 }
-#: What the inference server's image sets.
-IMAGE = {"GRPC_EXPERIMENTS": "-event_engine_listener"}
 IDENTITY = '''\
 """The identity."""
 
@@ -86,7 +84,7 @@ class Polyglot:
         gateway: dict[str, Any] = {"listen": listen, "backend": backend}
         if batching:
             gateway["models"] = [{"name": workload.model, **batching}]
-        variables = QUIET | TRACING | IMAGE | {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector}"}
+        variables = QUIET | TRACING | {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector}"}
         with ExitStack() as stack:
             sink = [sys.executable, "-m", "bench.rivals.collector", str(collector)]
             stack.enter_context(program(sink, folder / "collector.log", {"PYTHONPATH": str(ROOT)}))
@@ -119,10 +117,7 @@ def peers(folder: Path, version: str) -> tuple[Polyglot, ...]:
 
 def rows(gateway: Path, version: str) -> tuple[Polyglot, ...]:
     """Return our rows of the comparison with a built gateway."""
-    shipped = (
-        "models off the loop, metrics on, 1 % of traces sent to a collector on this machine,"
-        " grpc-core's event engine off as in the image"
-    )
+    shipped = "models off the loop, metrics on, 1 % of traces sent to a collector on this machine"
     return (
         Polyglot(
             "polyglot",
